@@ -1,0 +1,1 @@
+//! Values larger than the log takes, as consecutive records of one partition.

@@ -1,0 +1,1 @@
+//! A node: RPC and REST for the truth, ZMQ as doorbell.

@@ -1,0 +1,1 @@
+//! The simulator: a chain of its own, no node needed.
