@@ -1,1 +1,8 @@
-//! (placeholder)
+//! What every process needs: options, logs, metrics and health, start and stop.
+
+pub mod exit;
+pub mod health;
+pub mod logging;
+pub mod metrics;
+pub mod options;
+pub mod shutdown;
