@@ -4,6 +4,7 @@ mod bytes_field;
 pub mod codec;
 pub mod event;
 pub mod network;
+mod schema;
 pub mod topics;
 
 pub use bytes_field::Script;
@@ -13,4 +14,5 @@ pub use event::{
     Prevout, RemovalReason, ScriptType, StatusEvent, StatusKind, Transaction, TransactionEvent,
 };
 pub use network::{Flavour, Network};
+pub use schema::Released;
 pub use topics::{Retention, TopicSpec, Topics};
