@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds Bitcoin Core (bitcoind and bitcoin-cli; wallet, REST, ZMQ) from the copy that the Python package py-bitcoinkernel carries in its source.
 # Idempotent, safe to run twice at once. Prints the folder with the two binaries on stdout.
-#   CORE_JOBS   compilers at once, default: all cores. The build runs at low priority (about 10 minutes on 2 cores).
+#   CORE_JOBS   compilers at once, default: all cores. The build runs at low priority (10 to 20 minutes on 2 cores).
 #   CORE_KEEP=1 keeps the source in the cache, to read
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"; . "$here/lib.sh"
@@ -15,8 +15,9 @@ if [ ! -e "$home/.complete" ]; then
     rm -rf src dl venv; mkdir src dl
     python3 -m venv venv
     retry venv/bin/pip install -q --disable-pip-version-check scikit_build_core==0.11.6 >&2
-    # py-bitcoinkernel's metadata is made by its build backend, which wants the newest cmake only when it really builds
+    # without build isolation: pip asks the build backend for the metadata, and would install all that a build needs for that
     retry venv/bin/pip download -q --disable-pip-version-check --no-deps --no-binary=:all: --no-build-isolation -d dl "py-bitcoinkernel==$CORE_PACKAGE" >&2
+    [ "$CORE_PACKAGE" != 0.1.0a5 ] || file_is 71b91eecac7a8b07248be04471c3bf98016b38bf823aefd28f7b31179940520d "$(echo dl/*.tar.gz)"
     tar xzf dl/*.tar.gz -C src --strip-components=1
     touch src/.unpacked
   fi
@@ -26,7 +27,7 @@ if [ ! -e "$home/.complete" ]; then
   nice -n 10 ninja -C build -j "$CORE_JOBS" bitcoind bitcoin-cli >&2
   mkdir -p bin; cp build/bin/bitcoind build/bin/bitcoin-cli bin/; strip bin/*
   bin/bitcoind -version | head -1 >&2
-  rm -rf build venv dl; [ "$CORE_KEEP" = 1 ] || rm -rf src
   touch .complete; cd "$SLUICE_CACHE"; mv "$home.tmp" "$home"
+  rm -rf "$home"/{build,venv,dl}; [ "$CORE_KEEP" = 1 ] || rm -rf "$home/src"
 fi
 echo "$home/bin"

@@ -36,7 +36,7 @@ pid_of() { # prints the pid only while it is still our node
   local p; p="$(cat "$dir/pid" 2>/dev/null)" || return 1
   { tr '\0' ' ' <"/proc/$p/cmdline"; } 2>/dev/null | grep -qF -- "-datadir=$data " && echo "$p"
 }
-write_args() { # one a line
+write_args() { # one a line; regtest's own checks of the whole mempool and block index at every step are off: they cost most of the time
   cat <<A
 -regtest
 -datadir=$data
@@ -52,6 +52,8 @@ write_args() { # one a line
 -discover=0
 -listenonion=0
 -printtoconsole=0
+-checkmempool=0
+-checkblockindex=0
 A
   [ "$RPC_AUTH" = cookie ] || printf '%s\n' -rpcuser=sluice -rpcpassword=sluice-secret
   case "$NODE" in
