@@ -1,0 +1,1 @@
+//! Domain tests of the tracker.
