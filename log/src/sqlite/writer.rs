@@ -1,0 +1,431 @@
+//! The writer: collects a transaction and makes it visible in one SQL transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+
+use super::Shared;
+use super::batch::{Builder, Sealed};
+use super::fault::{fatal, store};
+use super::layout;
+use super::retention;
+use super::wal;
+use crate::{AppendedRange, Class, Error, NewRecord, Result, Writer, chunk};
+
+/// As much of a transaction is held in memory. What a larger one has more is stored before its commit, where no reader
+/// looks.
+const HELD_BYTES: usize = 16 * 1024 * 1024;
+
+/// Staged payloads deleted in one SQL transaction after an abort.
+const DISCARD_ROWS: u32 = 256;
+
+/// How often retention is enforced.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+
+pub(super) struct SqliteWriter {
+    shared: Arc<Shared>,
+    conn: Connection,
+    transactional_id: String,
+    epoch: i64,
+    topics: BTreeMap<String, Vec<Slot>>,
+    is_open: bool,
+    /// Bytes of sealed batches in memory.
+    held_bytes: usize,
+    has_staged: bool,
+    retention_due: Instant,
+    wal: wal::Policy,
+}
+
+/// One partition, and what the open transaction adds to it.
+struct Slot {
+    topic: Arc<str>,
+    partition: i32,
+    id: i64,
+    /// Offset of the transaction's first record, as foretold when it was sent.
+    first_offset: i64,
+    records: i64,
+    /// Whether `mark` has told an offset to the caller, so that it must come true.
+    is_foretold: bool,
+    unmarked_records: i64,
+    unmarked_sent: i64,
+    builder: Builder,
+    /// Whether the batch in the builder starts within a chunked value.
+    continues: bool,
+    sealed: Vec<Batch>,
+}
+
+struct Batch {
+    records: i64,
+    max_timestamp: i64,
+    continues: bool,
+    payload: Payload,
+}
+
+enum Payload {
+    Held(Vec<u8>),
+    Staged(i64),
+}
+
+impl Slot {
+    fn new(topic: Arc<str>, partition: i32, id: i64) -> Self {
+        Self {
+            topic,
+            partition,
+            id,
+            first_offset: 0,
+            records: 0,
+            is_foretold: false,
+            unmarked_records: 0,
+            unmarked_sent: 0,
+            builder: Builder::new(),
+            continues: false,
+            sealed: Vec::new(),
+        }
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new(self.topic.clone(), self.partition, self.id);
+    }
+}
+
+impl SqliteWriter {
+    /// Fences every earlier writer of `transactional_id` and takes its place.
+    pub(super) fn open(shared: Arc<Shared>, transactional_id: &str) -> Result<Self> {
+        let mut conn = shared.open_connection()?;
+        let attempt = || format!("take over as writer {transactional_id} of {}", shared.path.display());
+        wal::configure_writer(&conn).map_err(store(attempt()))?;
+        let epoch = take_over(&mut conn, transactional_id).map_err(store(attempt()))?;
+        let mut writer = Self {
+            shared: shared.clone(),
+            conn,
+            transactional_id: transactional_id.to_owned(),
+            epoch,
+            topics: BTreeMap::new(),
+            is_open: false,
+            held_bytes: 0,
+            has_staged: true,
+            retention_due: Instant::now(),
+            wal: wal::Policy::default(),
+        };
+        writer.discard_staged()?;
+        Ok(writer)
+    }
+
+    fn append(&mut self, record: &NewRecord<'_>) -> Result<()> {
+        let max = self.shared.options.max_record_bytes;
+        if record.key.len() > max {
+            let reason = format!("its key of {} bytes is larger than {max}", record.key.len());
+            return Err(fatal(format!("append to {}/{}", record.topic, record.partition), reason));
+        }
+        // Before anything is added: after an error the same call can be made again.
+        self.stage_if_full()?;
+        match chunk::split(record.value, max) {
+            None => self.push(record, None)?,
+            Some(chunks) => {
+                // A full disk in the middle of a value shows at the next call. Until then the rest of the value is
+                // held, which the caller holds as well.
+                let mut can_stage = true;
+                for chunk in chunks {
+                    self.push(&NewRecord { value: chunk.value, ..*record }, Some(&chunk))?;
+                    can_stage = can_stage && self.stage_if_full().is_ok();
+                }
+            }
+        }
+        self.slot(record.topic, record.partition)?.unmarked_sent += 1;
+        Ok(())
+    }
+
+    fn push(&mut self, record: &NewRecord<'_>, chunk: Option<&chunk::Chunk<'_>>) -> Result<()> {
+        let compression = self.shared.options.compression;
+        let slot = self.slot(record.topic, record.partition)?;
+        let mut held = 0;
+        if !slot.builder.is_empty() && (chunk.is_some() || !slot.builder.has_room(record.key, record.value)) {
+            held += slot.seal(compression);
+        }
+        slot.continues = chunk.is_some_and(|chunk| chunk.index > 0);
+        let headers = chunk.map(chunk::Chunk::headers);
+        slot.builder.push(
+            record.timestamp,
+            record.key,
+            record.value,
+            headers.as_ref().map_or(&[], |headers| headers),
+        );
+        slot.records += 1;
+        slot.unmarked_records += 1;
+        // Chunks share a batch with nothing else, so that retention never parts them.
+        if chunk.is_some() {
+            held += slot.seal(compression);
+        }
+        self.held_bytes += held;
+        Ok(())
+    }
+
+    /// The partition, with the offset of the transaction's first record foretold.
+    fn slot(&mut self, topic: &str, partition: i32) -> Result<&mut Slot> {
+        let no_such = || Error::NoSuchPartition { topic: topic.to_owned(), partition };
+        if !self.topics.contains_key(topic) {
+            let slots = load(&self.conn, topic).map_err(store(format!("look up topic {topic}")))?;
+            if slots.is_empty() {
+                return Err(no_such());
+            }
+            self.topics.insert(topic.to_owned(), slots);
+        }
+        let slots = self.topics.get_mut(topic).ok_or_else(no_such)?;
+        let slot =
+            usize::try_from(partition).ok().and_then(|index| slots.get_mut(index)).ok_or_else(no_such)?;
+        if slot.records == 0 {
+            slot.first_offset =
+                end(&self.conn, slot.id).map_err(store(format!("look up the end of {topic}/{partition}")))?;
+        }
+        Ok(slot)
+    }
+
+    fn stage_if_full(&mut self) -> Result<()> {
+        if self.held_bytes < HELD_BYTES { Ok(()) } else { self.stage() }
+    }
+
+    /// Stores the batches held in memory where no reader looks, in an SQL transaction of its own.
+    fn stage(&mut self) -> Result<()> {
+        let attempt = format!("store a part of a transaction in {}", self.shared.path.display());
+        let tx = begin(&mut self.conn, &self.transactional_id, self.epoch, &attempt)?;
+        let held = || {
+            self.topics.values().flatten().flat_map(|slot| &slot.sealed).filter_map(|batch| {
+                if let Payload::Held(bytes) = &batch.payload { Some(bytes) } else { None }
+            })
+        };
+        let mut ids = Vec::new();
+        for payload in held() {
+            let id = insert_payload(&tx, payload).and_then(|id| {
+                tx.prepare_cached("INSERT INTO staged (transactional_id, payload) VALUES (?1, ?2)")?
+                    .execute((&self.transactional_id, id))?;
+                Ok(id)
+            });
+            ids.push(id.map_err(store(attempt.as_str()))?);
+        }
+        tx.commit().map_err(store(attempt.as_str()))?;
+        let batches = self.topics.values_mut().flatten().flat_map(|slot| &mut slot.sealed);
+        let held = batches.filter(|batch| matches!(batch.payload, Payload::Held(_)));
+        for (batch, id) in held.zip(ids) {
+            batch.payload = Payload::Staged(id);
+        }
+        self.wal.wrote(&self.conn, self.held_bytes);
+        self.held_bytes = 0;
+        self.has_staged = true;
+        Ok(())
+    }
+
+    /// Deletes what an aborted transaction, this writer's or an earlier one's, has stored.
+    fn discard_staged(&mut self) -> Result<()> {
+        let attempt = format!("delete an aborted transaction from {}", self.shared.path.display());
+        while self.has_staged {
+            let tx = begin(&mut self.conn, &self.transactional_id, self.epoch, &attempt)?;
+            let discarded = discard(&tx, &self.transactional_id).map_err(store(attempt.as_str()))?;
+            tx.commit().map_err(store(attempt.as_str()))?;
+            self.has_staged = discarded == DISCARD_ROWS as usize;
+            self.wal.wrote(&self.conn, discarded * layout::PAGE_BYTES as usize);
+        }
+        Ok(())
+    }
+
+    /// The one SQL transaction by which everything becomes visible.
+    fn make_visible(&mut self) -> Result<()> {
+        let attempt = format!("commit to {}", self.shared.path.display());
+        let tx = begin(&mut self.conn, &self.transactional_id, self.epoch, &attempt)?;
+        let now = Instant::now();
+        let is_retention_due = now >= self.retention_due;
+        for slot in self.topics.values().flatten().filter(|slot| slot.records > 0) {
+            publish(&tx, slot, &attempt)?;
+        }
+        if self.has_staged {
+            tx.prepare_cached("DELETE FROM staged WHERE transactional_id = ?1")
+                .and_then(|mut delete| delete.execute([&self.transactional_id]))
+                .map_err(store(attempt.as_str()))?;
+        }
+        let mut retention_goes_on = false;
+        if is_retention_due {
+            retention_goes_on =
+                retention::enforce(&tx, SystemTime::now()).map_err(store(attempt.as_str()))?;
+        }
+        tx.commit().map_err(store(attempt.as_str()))?;
+        self.has_staged = false;
+        if is_retention_due && !retention_goes_on {
+            self.retention_due = now + RETENTION_INTERVAL;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.topics.values_mut().flatten().for_each(Slot::reset);
+        self.held_bytes = 0;
+        self.is_open = false;
+    }
+
+    fn require_open(&self, attempt: &str) -> Result<()> {
+        if self.is_open { Ok(()) } else { Err(fatal(attempt, "no transaction is open")) }
+    }
+}
+
+impl Slot {
+    /// Closes the batch in the builder and says how many bytes it takes.
+    fn seal(&mut self, compression: super::Compression) -> usize {
+        let Sealed { payload, records, max_timestamp } = self.builder.seal(compression);
+        let bytes = payload.len();
+        self.sealed.push(Batch {
+            records,
+            max_timestamp,
+            continues: self.continues,
+            payload: Payload::Held(payload),
+        });
+        bytes
+    }
+}
+
+impl Writer for SqliteWriter {
+    fn begin(&mut self) -> Result<()> {
+        if self.is_open {
+            return Err(fatal("begin a transaction", "one is open already"));
+        }
+        self.is_open = true;
+        Ok(())
+    }
+
+    fn send(&mut self, record: &NewRecord<'_>) -> Result<()> {
+        self.require_open("append a record")?;
+        self.append(record)
+    }
+
+    fn mark(&mut self) -> Result<Vec<AppendedRange>> {
+        self.require_open("mark a range")?;
+        let touched = self.topics.values_mut().flatten().filter(|slot| slot.unmarked_records > 0);
+        Ok(touched
+            .map(|slot| {
+                slot.is_foretold = true;
+                AppendedRange {
+                    topic: slot.topic.clone(),
+                    partition: slot.partition,
+                    first_offset: slot.first_offset + slot.records - slot.unmarked_records,
+                    records: std::mem::take(&mut slot.unmarked_records),
+                    sent: std::mem::take(&mut slot.unmarked_sent),
+                }
+            })
+            .collect())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.require_open("commit")?;
+        let compression = self.shared.options.compression;
+        for slot in self.topics.values_mut().flatten().filter(|slot| !slot.builder.is_empty()) {
+            self.held_bytes += slot.seal(compression);
+        }
+        self.make_visible()?;
+        self.shared.bell.ring();
+        let bytes = self.held_bytes;
+        self.close();
+        self.wal.wrote(&self.conn, bytes);
+        Ok(())
+    }
+
+    fn abort(&mut self) -> Result<()> {
+        self.close();
+        self.discard_staged()
+    }
+}
+
+/// Begins an SQL transaction that only the writer of the present epoch gets.
+fn begin<'a>(
+    conn: &'a mut Connection,
+    transactional_id: &str,
+    epoch: i64,
+    attempt: &str,
+) -> Result<Transaction<'a>> {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store(attempt))?;
+    let present: Option<i64> = tx
+        .prepare_cached("SELECT epoch FROM writer WHERE transactional_id = ?1")
+        .and_then(|mut select| select.query_row([transactional_id], |row| row.get(0)).optional())
+        .map_err(store(attempt))?;
+    if present != Some(epoch) {
+        return Err(Error::Fenced { transactional_id: transactional_id.to_owned() });
+    }
+    Ok(tx)
+}
+
+fn take_over(conn: &mut Connection, transactional_id: &str) -> rusqlite::Result<i64> {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let epoch = tx.query_row(
+        "INSERT INTO writer (transactional_id, epoch) VALUES (?1, 1)
+         ON CONFLICT DO UPDATE SET epoch = epoch + 1 RETURNING epoch",
+        [transactional_id],
+        |row| row.get(0),
+    )?;
+    tx.commit()?;
+    Ok(epoch)
+}
+
+fn load(conn: &Connection, topic: &str) -> rusqlite::Result<Vec<Slot>> {
+    let name: Arc<str> = topic.into();
+    let mut select = conn.prepare("SELECT number, id FROM partition WHERE topic = ?1 ORDER BY number")?;
+    select.query_map([topic], |row| Ok(Slot::new(name.clone(), row.get(0)?, row.get(1)?)))?.collect()
+}
+
+fn end(conn: &Connection, id: i64) -> rusqlite::Result<i64> {
+    conn.prepare_cached("SELECT end FROM partition WHERE id = ?1")?.query_row([id], |row| row.get(0))
+}
+
+fn insert_payload(tx: &Transaction<'_>, bytes: &[u8]) -> rusqlite::Result<i64> {
+    tx.prepare_cached("INSERT INTO payload (bytes) VALUES (?1)")?.insert([bytes])
+}
+
+/// Deletes some of what is staged; fewer than `DISCARD_ROWS` when nothing is left.
+fn discard(tx: &Transaction<'_>, transactional_id: &str) -> rusqlite::Result<usize> {
+    tx.execute(
+        "DELETE FROM payload WHERE id IN (SELECT payload FROM staged WHERE transactional_id = ?1 ORDER BY payload LIMIT ?2)",
+        (transactional_id, DISCARD_ROWS),
+    )?;
+    tx.execute(
+        "DELETE FROM staged WHERE transactional_id = ?1 AND payload IN
+         (SELECT payload FROM staged WHERE transactional_id = ?1 ORDER BY payload LIMIT ?2)",
+        (transactional_id, DISCARD_ROWS),
+    )
+}
+
+/// Gives the batches of one partition their offsets.
+fn publish(tx: &Transaction<'_>, slot: &Slot, attempt: &str) -> Result<()> {
+    let (first, newest): (i64, i64) = tx
+        .prepare_cached("SELECT end, newest FROM partition WHERE id = ?1")
+        .and_then(|mut select| select.query_row([slot.id], |row| Ok((row.get(0)?, row.get(1)?))))
+        .map_err(store(attempt))?;
+    if slot.is_foretold && first != slot.first_offset {
+        return Err(Error::Store {
+            attempt: attempt.to_owned(),
+            reason: format!(
+                "another writer has appended to {}/{}, which ends at {first} and not at {}",
+                slot.topic, slot.partition, slot.first_offset
+            ),
+            class: Class::Abort,
+        });
+    }
+    publish_from(tx, slot, first, newest).map_err(store(attempt))
+}
+
+fn publish_from(tx: &Transaction<'_>, slot: &Slot, first: i64, mut newest: i64) -> rusqlite::Result<()> {
+    let mut insert = tx.prepare_cached(
+        "INSERT INTO batch (partition, base, last, max_timestamp, newest, continues, payload)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    let mut base = first;
+    for batch in &slot.sealed {
+        let payload = match &batch.payload {
+            Payload::Staged(id) => *id,
+            Payload::Held(bytes) => insert_payload(tx, bytes)?,
+        };
+        newest = newest.max(batch.max_timestamp);
+        let next = base + batch.records;
+        insert.execute((slot.id, base, next - 1, batch.max_timestamp, newest, batch.continues, payload))?;
+        base = next;
+    }
+    tx.prepare_cached("UPDATE partition SET end = ?2, newest = ?3 WHERE id = ?1")?
+        .execute((slot.id, base, newest))?;
+    Ok(())
+}
