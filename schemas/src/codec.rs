@@ -4,21 +4,28 @@
 //! single object  C3 01 | Rabin fingerprint, 8 bytes little-endian | Avro datum
 //! Confluent      00    | registry id, 4 bytes big-endian          | Avro datum
 //! ```
+//!
+//! The current schemas are read and written by a fast path; a datum of another version (a released one, or any that the
+//! registry knows) is resolved to the current schema by Avro's rules.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::io::BufRead;
-use std::sync::Arc;
-
-use serde_avro_fast::de::{DeserializerConfig, DeserializerState, read::SliceRead};
-use serde_avro_fast::ser::{SerializerConfig, SerializerState};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::event::{Event, EventKind};
+use crate::registry::{self, Registry};
 use crate::schema::{self, Fingerprint};
+use crate::topics::Topics;
+use crate::writer::{self, Writer};
+use crate::{datum, publish};
 
 /// First two bytes of Avro single-object encoding.
 const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
 /// First byte of the Confluent wire format.
 const CONFLUENT: u8 = 0x00;
+/// Most registry ids that a codec remembers. There is one per version of a schema, so this is never reached but by
+/// damaged or hostile bytes; then all are forgotten.
+const MAX_WRITERS: usize = 256;
 
 /// Why bytes could not be read as an event, or an event not written.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +36,24 @@ pub enum Error {
     UnknownSchema {
         /// `fingerprint 0x…` or `registry id …`.
         id: String,
+    },
+    /// The schema is known but not one that this event can be read with.
+    #[error("schema {id} cannot be used for {kind:?} events: {reason}")]
+    UnusableSchema {
+        /// What was expected.
+        kind: EventKind,
+        /// `registry id …`.
+        id: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The schema registry could not be asked. The same call may succeed later.
+    #[error("failed to learn the schema of registry id {id}")]
+    Registry {
+        /// The schema's id.
+        id: u32,
+        /// What the registry, or the way to it, said.
+        source: registry::Error,
     },
     /// The bytes carry neither framing.
     #[error("failed to read the framing of {kind:?} event: {reason}")]
@@ -46,7 +71,7 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// The event has no form in its schema, for example a number out of range.
+    /// The event has no form in its schema.
     #[error("failed to encode {kind:?} event: {reason}")]
     Encode {
         /// What it is.
@@ -65,9 +90,22 @@ pub struct Codec {
 struct Inner {
     /// What comes before the datum of each kind.
     headers: [Header; 4],
+    /// Writers with a released schema other than the current one.
+    released: HashMap<(EventKind, Fingerprint), Writer>,
+    registry: Option<Attached>,
+}
+
+/// A registry and what is known of its ids.
+struct Attached {
+    registry: Registry,
+    /// Id of the current schema of each kind.
+    current: [u32; 4],
+    /// Other ids met, at most `MAX_WRITERS`.
+    writers: RwLock<HashMap<(EventKind, u32), Arc<Writer>>>,
 }
 
 /// The bytes before a datum.
+#[derive(Clone, Copy)]
 struct Header {
     bytes: [u8; 10],
     len: usize,
@@ -80,19 +118,49 @@ impl Header {
         bytes[2..].copy_from_slice(&fingerprint);
         Self { bytes, len: 10 }
     }
+
+    fn confluent(id: u32) -> Self {
+        let mut bytes = [0; 10];
+        bytes[0] = CONFLUENT;
+        bytes[1..5].copy_from_slice(&id.to_be_bytes());
+        Self { bytes, len: 5 }
+    }
 }
 
 impl fmt::Debug for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Codec")
+        let registry = self.inner.registry.as_ref().map(|attached| attached.registry.url());
+        f.debug_struct("Codec").field("registry", &registry).finish_non_exhaustive()
     }
 }
 
 impl Codec {
-    /// Avro single-object encoding: `0xC3 0x01`, 8-byte little-endian Rabin fingerprint, then the datum.
+    /// Writes Avro single-object encoding: `0xC3 0x01`, 8-byte little-endian Rabin fingerprint, then the datum.
     pub fn single_object() -> Self {
         let headers = EventKind::ALL.map(|kind| Header::single_object(schema::current(kind).fingerprint));
-        Self { inner: Arc::new(Inner { headers }) }
+        Self::with(headers, None)
+    }
+
+    /// Writes the Confluent wire format: `0x00`, 4-byte big-endian schema id, then the datum. The ids of the current
+    /// schemas are looked up under the subjects of `topics`, and registered where the registry does not have them yet.
+    ///
+    /// # Errors
+    /// The registry cannot be reached, or refuses a schema.
+    pub fn with_registry(registry: Registry, topics: &Topics) -> Result<Self, registry::Error> {
+        let mut current = [0; 4];
+        for published in publish(&registry, topics)? {
+            current[published.kind as usize] = published.id;
+        }
+        let headers = current.map(Header::confluent);
+        Ok(Self::with(headers, Some(Attached { registry, current, writers: RwLock::default() })))
+    }
+
+    fn with(headers: [Header; 4], registry: Option<Attached>) -> Self {
+        let released = EventKind::ALL
+            .into_iter()
+            .flat_map(|kind| writer::released(kind).map(move |(fingerprint, w)| ((kind, fingerprint), w)))
+            .collect();
+        Self { inner: Arc::new(Inner { headers, released, registry }) }
     }
 
     /// Appends the framed event to `out`, which is left as it was on an error.
@@ -103,27 +171,66 @@ impl Codec {
         let start = out.len();
         let header = &self.inner.headers[E::KIND as usize];
         out.extend_from_slice(&header.bytes[..header.len]);
-        let result = write_datum(event, out);
-        if result.is_err() {
+        datum::write(event, out).map_err(|reason| {
             out.truncate(start);
-        }
-        result
+            Error::Encode { kind: E::KIND, reason }
+        })
     }
 
     /// Reads one framed event; either framing is accepted. The whole of `bytes` must be the event.
     ///
+    /// May ask the registry once for each id that is new to it, and blocks meanwhile.
+    ///
     /// # Errors
-    /// `Error::UnknownSchema` where the schema is not known to this reader; the other kinds for damaged bytes.
+    /// `Error::UnknownSchema` where the schema is not known to this reader; other kinds for damaged bytes.
     pub fn decode<E: Event>(&self, bytes: &[u8]) -> Result<E, Error> {
+        let damaged = |reason| Error::Datum { kind: E::KIND, reason };
         match Frame::of::<E>(bytes)? {
-            Frame::SingleObject { fingerprint, datum } => {
+            Frame::SingleObject { fingerprint, datum: body } => {
                 if fingerprint == schema::current(E::KIND).fingerprint {
-                    return read_datum(datum);
+                    return datum::read(body).map_err(damaged);
                 }
-                Err(unknown_fingerprint(fingerprint))
+                match self.inner.released.get(&(E::KIND, fingerprint)) {
+                    Some(writer) => writer.read(body).map_err(damaged),
+                    None => Err(unknown_fingerprint(fingerprint)),
+                }
             }
-            Frame::Confluent { id, .. } => Err(Error::UnknownSchema { id: format!("registry id {id}") }),
+            Frame::Confluent { id, datum: body } => {
+                let Some(attached) = &self.inner.registry else {
+                    return Err(Error::UnknownSchema { id: format!("registry id {id} (no schema registry is set)") });
+                };
+                if id == attached.current[E::KIND as usize] {
+                    return datum::read(body).map_err(damaged);
+                }
+                attached.writer(E::KIND, id)?.read(body).map_err(damaged)
+            }
         }
+    }
+}
+
+impl Attached {
+    /// The writer behind an id, from memory or from the registry.
+    fn writer(&self, kind: EventKind, id: u32) -> Result<Arc<Writer>, Error> {
+        if let Some(writer) = self.writers.read().unwrap_or_else(PoisonError::into_inner).get(&(kind, id)) {
+            return Ok(Arc::clone(writer));
+        }
+        let schema = self
+            .registry
+            .schema(id)
+            .map_err(|source| Error::Registry { id, source })?
+            .ok_or_else(|| Error::UnknownSchema { id: format!("registry id {id}") })?;
+        let writer = Writer::new(kind, &schema).map_err(|reason| Error::UnusableSchema {
+            kind,
+            id: format!("registry id {id}"),
+            reason,
+        })?;
+        let writer = Arc::new(writer);
+        let mut writers = self.writers.write().unwrap_or_else(PoisonError::into_inner);
+        if writers.len() >= MAX_WRITERS {
+            writers.clear();
+        }
+        writers.insert((kind, id), Arc::clone(&writer));
+        Ok(writer)
     }
 }
 
@@ -151,65 +258,11 @@ impl<'a> Frame<'a> {
                 Ok(Self::Confluent { id: u32::from_be_bytes(*id), datum })
             }
             [] | [0xC3] => Err(short()),
-            [first, ..] => Err(framing(format!("first byte 0x{first:02x} is neither 0xc3 nor 0x00"))),
+            _ => Err(framing(format!("0x{} starts no known framing", hex::encode(&bytes[..bytes.len().min(2)])))),
         }
-    }
-}
-
-/// Appends the bare datum. The fields of our events are in the schema's order, so that nothing is buffered on the way.
-fn write_datum<E: Event>(event: &E, out: &mut Vec<u8>) -> Result<(), Error> {
-    let mut config = SerializerConfig::new(&schema::current(E::KIND).schema);
-    let mut state = SerializerState::from_writer(out, &mut config);
-    event
-        .serialize(state.serializer())
-        .map_err(|e| Error::Encode { kind: E::KIND, reason: e.to_string() })
-}
-
-/// Reads a bare datum of the current schema that fills `datum` to its last byte.
-///
-/// Lengths are checked against what is there before anything is allocated, and an array cannot have more elements than
-/// the datum has bytes: memory is bounded by a small multiple of the input, whatever it says.
-fn read_datum<E: Event>(datum: &[u8]) -> Result<E, Error> {
-    let fail = |reason: String| Error::Datum { kind: E::KIND, reason };
-    let mut config = DeserializerConfig::new(&schema::current(E::KIND).schema);
-    config.max_seq_size = datum.len();
-    let mut state = DeserializerState::with_config(SliceRead::new(datum), config);
-    let event = E::deserialize(state.deserializer()).map_err(|e| fail(e.to_string()))?;
-    match state.into_reader().fill_buf() {
-        Ok([]) => Ok(event),
-        Ok(rest) => Err(fail(format!("{} bytes follow its end", rest.len()))),
-        Err(e) => Err(fail(e.to_string())),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::event::{StatusEvent, StatusKind};
-
-    fn heartbeat() -> StatusEvent {
-        StatusEvent {
-            kind: StatusKind::Heartbeat,
-            source: "simulator:7".into(),
-            epoch: 3,
-            tip_hash: None,
-            tip_height: Some(5),
-            chain_sequence: 5,
-            source_height: Some(6),
-            feed: None,
-            from: None,
-            to: None,
-            recovered: None,
-            detail: String::new(),
-            observed_at: 1_700_000_000_000,
-        }
-    }
-
-    #[test]
-    fn an_event_survives_the_way_through_bytes() {
-        let codec = Codec::single_object();
-        let mut bytes = b"before".to_vec();
-        codec.encode(&heartbeat(), &mut bytes).unwrap();
-        assert_eq!(codec.decode::<StatusEvent>(&bytes[6..]).unwrap(), heartbeat());
-    }
-}
+#[path = "codec_tests.rs"]
+mod tests;

@@ -82,6 +82,7 @@ mod tests {
     fn fingerprints_equal_those_of_apache_avro() {
         for kind in EventKind::ALL {
             let reference = apache_avro::Schema::parse_str(kind.schema()).unwrap();
+            eprintln!("{}", reference.canonical_form());
             let fingerprint = reference.fingerprint::<apache_avro::rabin::Rabin>();
             assert_eq!(current(kind).fingerprint.as_slice(), fingerprint.bytes, "{kind:?}");
         }
