@@ -1,24 +1,20 @@
 //! The tree of headers held, its best branch, and the tip as published.
 
+mod check;
+mod tree;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoin::blockdata::constants::genesis_block;
 
-use crate::difficulty::{Ancestor, Branch, MEDIAN_SPAN, Missing, PowRules, block_work, median_time};
-use crate::target::{from_compact, is_met_by};
+use crate::difficulty::{Ancestor, PowRules, block_work};
 use crate::uint::U256;
-use crate::{
-    Block, BlockRef, ChainChange, Checkpoint, DifficultyRule, Error, MAX_REJECTED, Result, Rule, Settings,
-    Step,
-};
+use crate::{Block, BlockRef, ChainChange, Error, MAX_REJECTED, Result, Settings, Step};
 
 /// Hashes of a locator that follow each other without a step in between.
 const LOCATOR_DENSE: usize = 10;
-
-/// Pruning waits until it can drop this many heights at once.
-const PRUNE_BATCH: i32 = 64;
 
 /// A header in the tree.
 #[derive(Clone, Copy, Debug)]
@@ -342,265 +338,6 @@ impl ChainTracker {
         }
         Ok(self.change())
     }
-
-    /// Checks a run and adds it to the tree, off the best chain; `taken` are the hashes added.
-    fn take(&mut self, headers: &[Header], taken: &mut Vec<BlockHash>) -> Result<()> {
-        let mut previous = None;
-        for header in headers {
-            let hash = header.block_hash();
-            if let Some(previous) = previous
-                && header.prev_blockhash != previous
-            {
-                let height = self.nodes[&previous].height + 1;
-                let detail = format!("it follows {}, not {previous}", header.prev_blockhash);
-                return Err(Error::Rule { rule: Rule::Link, hash, height, detail });
-            }
-            previous = Some(hash);
-            if self.nodes.contains_key(&hash) {
-                continue;
-            }
-            let node = self.check(hash, header)?;
-            if self.nodes.len() >= self.settings.max_held {
-                return Err(Error::Full { limit: self.settings.max_held });
-            }
-            self.arrivals += 1;
-            self.nodes.insert(hash, Node { arrival: self.arrivals, ..node });
-            taken.push(hash);
-        }
-        Ok(())
-    }
-
-    /// Checks one header against its parent's branch.
-    fn check(&self, hash: BlockHash, header: &Header) -> Result<Node> {
-        let Some(parent) = self.nodes.get(&header.prev_blockhash) else {
-            return Err(match self.lowest {
-                0 => Error::UnknownParent { hash, prev_hash: header.prev_blockhash },
-                lowest => Error::NeedsOlder { oldest: self.oldest(), needed: lowest - 1 },
-            });
-        };
-        let height = parent.height + 1;
-        let broken = |rule, detail| Err(Error::Rule { rule, hash, height, detail });
-        if let Some(start_height) = self.start.filter(|start| height <= *start) {
-            return Err(Error::BelowStart { hash, fork_height: parent.height, start_height });
-        }
-        if self.rejected.contains(&hash) {
-            return broken(Rule::NotRejected, "it was rejected".into());
-        }
-        let bits = header.bits.to_consensus();
-        match from_compact(bits) {
-            Some(target) if target > self.rules.limit => {
-                return broken(
-                    Rule::ProofOfWork,
-                    format!("its bits {bits:#010x} are above the network's limit"),
-                );
-            }
-            Some(target) if is_met_by(target, hash) => {}
-            Some(_) => return broken(Rule::ProofOfWork, format!("it does not meet its bits {bits:#010x}")),
-            None => return broken(Rule::ProofOfWork, format!("its bits {bits:#010x} are no target")),
-        }
-        let median = self.median_time(header.prev_blockhash)?;
-        if header.time <= median {
-            return broken(
-                Rule::MedianTime,
-                format!("its time {} is not above the median {median}", header.time),
-            );
-        }
-        let checkpoint = self.settings.checkpoints.iter().find(|at| at.height == height);
-        if let Some(Checkpoint { hash: known, .. }) = checkpoint.filter(|at| at.hash != hash) {
-            return broken(Rule::Checkpoint, format!("the block there is {known}"));
-        }
-        if self.settings.difficulty == DifficultyRule::Check {
-            let branch = self.branch(header.prev_blockhash);
-            let required =
-                self.rules.required(&branch, header.time).map_err(|missing| self.older(missing))?;
-            if bits != required {
-                return broken(Rule::Difficulty, format!("its bits are {bits:#010x}, not {required:#010x}"));
-            }
-            if self.rules.warps_time(&branch, header.time).map_err(|missing| self.older(missing))? {
-                return broken(
-                    Rule::TimeWarp,
-                    format!("its time {} is far before its parent's", header.time),
-                );
-            }
-        }
-        let Some(chain_work) = parent.chain_work.checked_add(block_work(bits)) else {
-            return broken(Rule::ProofOfWork, "the chain's work is above 256 bits".into());
-        };
-        let mut node = Node { header: *header, height, chain_work, median_time: None, arrival: 0 };
-        node.median_time = Some(self.median_time_with(&node)?);
-        Ok(node)
-    }
-
-    /// Median time of a block held.
-    fn median_time(&self, hash: BlockHash) -> Result<u32> {
-        let node = &self.nodes[&hash];
-        match node.median_time {
-            Some(median) => Ok(median),
-            None => self.median_time_with(node),
-        }
-    }
-
-    /// Median time of a block whose parent is held, if it has one.
-    fn median_time_with(&self, node: &Node) -> Result<u32> {
-        let branch = NewestAnd { node, branch: self.branch(node.header.prev_blockhash) };
-        median_time(&branch, node.height).map_err(|missing| self.older(missing))
-    }
-
-    fn older(&self, missing: Missing) -> Error {
-        Error::NeedsOlder { oldest: self.oldest(), needed: missing.height }
-    }
-
-    fn branch(&self, head: BlockHash) -> Held<'_> {
-        Held { tracker: self, head }
-    }
-
-    /// The ancestor of a block at a height, where held. Walks only as far as the best chain.
-    fn ancestor(&self, mut hash: BlockHash, height: i32) -> Option<BlockHash> {
-        let mut node = self.nodes.get(&hash)?;
-        if height > node.height {
-            return None;
-        }
-        while node.height != height {
-            if self.is_best(BlockRef { hash, height: node.height }) {
-                return self.best_at(height);
-            }
-            hash = node.header.prev_blockhash;
-            node = self.nodes.get(&hash)?;
-        }
-        Some(hash)
-    }
-
-    fn best_at(&self, height: i32) -> Option<BlockHash> {
-        self.best.get(usize::try_from(height.checked_sub(self.lowest)?).ok()?).copied()
-    }
-
-    fn is_best(&self, block: BlockRef) -> bool {
-        self.best_at(block.height) == Some(block.hash)
-    }
-
-    fn block_ref(&self, hash: BlockHash) -> BlockRef {
-        BlockRef { hash, height: self.nodes[&hash].height }
-    }
-
-    fn parent(&self, block: BlockRef) -> BlockRef {
-        BlockRef { hash: self.nodes[&block.hash].header.prev_blockhash, height: block.height - 1 }
-    }
-
-    /// The last block of the best chain that `block` descends from.
-    fn fork(&self, mut block: BlockRef) -> BlockRef {
-        while !self.is_best(block) {
-            block = self.parent(block);
-        }
-        block
-    }
-
-    /// Height of the first block that an empty log is to hold.
-    fn first_height(&self) -> i32 {
-        self.start.unwrap_or(self.lowest)
-    }
-
-    /// The step that connects the block of the best chain at a height.
-    fn connect(&self, height: i32) -> Option<Step> {
-        let hash = self.best_at(height)?;
-        Some(Step::Connect { hash, block: self.block(&hash)? })
-    }
-
-    /// Moves the best chain to end with a block held.
-    fn make_best(&mut self, head: BlockHash) {
-        let mut path = Vec::new();
-        let mut block = self.block_ref(head);
-        while !self.is_best(block) {
-            path.push(block);
-            block = self.parent(block);
-        }
-        self.shorten_best(block.height);
-        for block in path.into_iter().rev() {
-            self.remove_from_side(block);
-            self.best.push_back(block.hash);
-        }
-    }
-
-    /// Cuts the best chain above a height; the blocks become side blocks.
-    fn shorten_best(&mut self, height: i32) {
-        while self.best().height > height {
-            let BlockRef { hash, height } = self.best();
-            self.side.entry(height).or_default().push(hash);
-            self.best.pop_back();
-        }
-    }
-
-    fn remove_from_side(&mut self, block: BlockRef) {
-        if let Some(hashes) = self.side.get_mut(&block.height) {
-            hashes.retain(|hash| *hash != block.hash);
-            if hashes.is_empty() {
-                self.side.remove(&block.height);
-            }
-        }
-    }
-
-    /// Drops side blocks at a height, and all side blocks that descend from them.
-    fn drop_from_side(&mut self, mut height: i32, mut doomed: HashSet<BlockHash>) {
-        while !doomed.is_empty() {
-            let mut next = HashSet::new();
-            for hash in self.side.get(&(height + 1)).into_iter().flatten() {
-                if doomed.contains(&self.nodes[hash].header.prev_blockhash) {
-                    next.insert(*hash);
-                }
-            }
-            for hash in doomed {
-                self.nodes.remove(&hash);
-                self.remove_from_side(BlockRef { hash, height });
-            }
-            (height, doomed) = (height + 1, next);
-        }
-    }
-
-    /// Adds a header below the oldest block held.
-    fn push_oldest(&mut self, header: &Header) -> Result<BlockHash> {
-        let hash = header.block_hash();
-        let height = self.lowest - 1;
-        let broken = |detail: &str| Error::Broken { hash, height, detail: detail.into() };
-        let oldest = self.nodes[&self.best[0]];
-        if oldest.header.prev_blockhash != hash {
-            return Err(broken("the oldest block held names another parent"));
-        }
-        if height < 0 {
-            return Err(broken("nothing comes before genesis"));
-        }
-        let work = block_work(oldest.header.bits.to_consensus());
-        let chain_work = oldest
-            .chain_work
-            .checked_sub(work)
-            .ok_or_else(|| broken("the chain has less work than its blocks"))?;
-        let node = Node { header: *header, height, chain_work, median_time: None, arrival: 0 };
-        self.nodes.insert(hash, node);
-        self.best.push_front(hash);
-        self.lowest = height;
-        Ok(hash)
-    }
-
-    fn pop_oldest(&mut self) {
-        if let Some(hash) = self.best.pop_front() {
-            self.nodes.remove(&hash);
-            self.lowest += 1;
-        }
-    }
-
-    /// Drops what is more than `keep` below the last common block, and the branches that leave the chain there.
-    fn prune(&mut self) {
-        let Some(tip) = self.tip() else { return };
-        let keep = i32::try_from(self.settings.keep).unwrap_or(i32::MAX).max(MEDIAN_SPAN);
-        let lowest = self.fork(tip).height.saturating_sub(keep);
-        if lowest < self.lowest.saturating_add(PRUNE_BATCH) {
-            return;
-        }
-        while self.lowest < lowest {
-            self.pop_oldest();
-            let doomed: HashSet<_> = self.side.get(&self.lowest).into_iter().flatten().copied().collect();
-            self.drop_from_side(self.lowest, doomed);
-        }
-        self.start = self.start.filter(|start| *start >= self.lowest);
-    }
 }
 
 impl Node {
@@ -620,38 +357,5 @@ impl Node {
             bits: self.header.bits.to_consensus(),
             chain_work: self.chain_work,
         }
-    }
-}
-
-/// The branch that ends with a block held.
-struct Held<'a> {
-    tracker: &'a ChainTracker,
-    head: BlockHash,
-}
-
-impl Branch for Held<'_> {
-    fn height(&self) -> i32 {
-        self.tracker.nodes[&self.head].height
-    }
-
-    fn at(&self, height: i32) -> Result<Ancestor, Missing> {
-        let hash = self.tracker.ancestor(self.head, height).ok_or(Missing { height })?;
-        Ok(self.tracker.nodes[&hash].ancestor())
-    }
-}
-
-/// A branch and a block on top of it that is not in the tree yet.
-struct NewestAnd<'a> {
-    node: &'a Node,
-    branch: Held<'a>,
-}
-
-impl Branch for NewestAnd<'_> {
-    fn height(&self) -> i32 {
-        self.node.height
-    }
-
-    fn at(&self, height: i32) -> Result<Ancestor, Missing> {
-        if height == self.node.height { Ok(self.node.ancestor()) } else { self.branch.at(height) }
     }
 }
