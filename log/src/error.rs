@@ -1,5 +1,8 @@
 //! What can go wrong with a log, and what the caller can do about it.
 
+use bitcoin::BlockHash;
+use sluice_schemas::codec;
+
 /// Result of a call to the log.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -97,6 +100,38 @@ pub enum Error {
         offset: i64,
         /// What does not add up.
         reason: String,
+    },
+    /// A record is not the event that its topic is for.
+    #[error("failed to read the event at offset {offset} of {topic}/{partition}")]
+    Event {
+        /// Topic name.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// Where.
+        offset: i64,
+        /// What is wrong with it; names an unknown schema.
+        source: Box<codec::Error>,
+    },
+    /// A chain event contradicts itself.
+    #[error("chain event {sequence} of block {hash} contradicts itself: {reason}")]
+    Contradiction {
+        /// Its sequence.
+        sequence: i64,
+        /// Its block.
+        hash: BlockHash,
+        /// What does not add up.
+        reason: String,
+    },
+    /// A transaction record lies outside the ranges of all chain events.
+    #[error("the record at offset {offset} of {topic}/{partition} is of no chain event")]
+    Stray {
+        /// Topic name.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// Where.
+        offset: i64,
     },
     /// The store behind the log failed.
     #[error("failed to {attempt}: {reason}")]

@@ -1,0 +1,195 @@
+//! The mempool view: the newest epoch's events, replayed.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+
+use bitcoin::Txid;
+use sluice_schemas::{MempoolEvent, MempoolKind};
+
+use super::{Error, Invariant, Violation};
+use crate::chain::ChainLog;
+use crate::chain::stream::Stream;
+use crate::chunk::Joiner;
+use crate::{Result as LogResult, StartAt};
+
+/// How often to look for the events of a gap: a commit may become visible partition by partition.
+const GAP_LOOKS: u32 = 5;
+
+/// The mempool as the newest epoch's events make it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MempoolView {
+    /// The producer's term.
+    pub epoch: i64,
+    /// Events of the epoch.
+    pub events: u64,
+    /// Number of the last event.
+    pub sequence: i64,
+    /// Last chain event published before the last mempool event.
+    pub chain_sequence: i64,
+    /// What is in the mempool; all of it is held in memory.
+    pub txids: HashSet<Txid>,
+    /// Whether the epoch's first events are no longer kept: then the view lacks what they added.
+    pub truncated: bool,
+}
+
+impl ChainLog {
+    /// Replays the mempool events of the newest epoch; `None` where there are no mempool events.
+    ///
+    /// # Errors
+    /// A `Violation` where events are missing or contradict the view so far, or why the log could not be read.
+    pub fn mempool_view(&self) -> Result<Option<MempoolView>, Error> {
+        let Some(epoch) = self.newest_mempool_epoch()? else { return Ok(None) };
+        let mut replay = Replay::open(self, epoch)?;
+        let mut view = MempoolView { epoch, sequence: -1, chain_sequence: -1, ..MempoolView::default() };
+        while let Some((place, event)) = replay.next(view.sequence)? {
+            view.apply(&event).map_err(|reason| {
+                Error::Violation(Box::new(Violation {
+                    invariant: Invariant::Mempool,
+                    topic: self.topics.mempool.clone(),
+                    partition: place.0,
+                    offset: place.1,
+                    reason,
+                }))
+            })?;
+        }
+        Ok(Some(view))
+    }
+
+    fn mempool_partitions(&self) -> LogResult<i32> {
+        Ok(self.log.topic(&self.topics.mempool)?.map_or(0, |info| info.partitions))
+    }
+
+    /// Epochs ascend within a partition, so that the last record of each has its newest.
+    fn newest_mempool_epoch(&self) -> LogResult<Option<i64>> {
+        let mut newest = None;
+        for partition in 0..self.mempool_partitions()? {
+            // The search ends at the last event, for which alone there is no later one.
+            let last = self.last_event::<MempoolEvent>(&self.topics.mempool, partition)?;
+            newest = newest.max(last.map(|located| located.event.epoch));
+        }
+        Ok(newest)
+    }
+}
+
+impl MempoolView {
+    fn apply(&mut self, event: &MempoolEvent) -> Result<(), String> {
+        let first = self.events == 0;
+        if first && event.kind != MempoolKind::Reset {
+            self.truncated = true;
+        } else if !first && event.sequence.checked_sub(1) != Some(self.sequence) {
+            let (epoch, last, found) = (self.epoch, self.sequence, event.sequence);
+            return Err(format!("in epoch {epoch}, sequence {found} comes after {last}"));
+        }
+        match event.kind {
+            MempoolKind::Reset => {
+                if !self.txids.is_empty() {
+                    return Err(format!("epoch {} is reset after transactions were added", self.epoch));
+                }
+            }
+            MempoolKind::Added => {
+                if !self.txids.insert(event.txid) {
+                    return Err(format!("transaction {} is added twice", event.txid));
+                }
+                if event.transaction.as_ref().is_none_or(|transaction| transaction.txid != event.txid) {
+                    return Err(format!("transaction {} is added without its content", event.txid));
+                }
+            }
+            MempoolKind::Removed => {
+                if !self.txids.remove(&event.txid) && !self.truncated {
+                    return Err(format!("transaction {} is removed, but was not there", event.txid));
+                }
+            }
+        }
+        self.events += 1;
+        self.sequence = event.sequence;
+        self.chain_sequence = event.chain_sequence;
+        Ok(())
+    }
+}
+
+/// Partition and offset of a record.
+type Place = (i32, i64);
+
+/// The epoch's events of all partitions, merged by sequence.
+struct Replay<'a> {
+    chain: &'a ChainLog,
+    epoch: i64,
+    lanes: Vec<Lane>,
+    /// The next event of each partition: sequence, and index of the partition.
+    heads: BinaryHeap<Reverse<(i64, usize)>>,
+}
+
+struct Lane {
+    stream: Stream,
+    joiner: Joiner,
+    end: i64,
+    head: Option<(Place, MempoolEvent)>,
+}
+
+impl<'a> Replay<'a> {
+    fn open(chain: &'a ChainLog, epoch: i64) -> LogResult<Self> {
+        let topic = &chain.topics.mempool;
+        let mut from = Vec::new();
+        for partition in 0..chain.mempool_partitions()? {
+            let end = chain.log.bounds(topic, partition)?.end;
+            let first = chain.first_event(topic, partition, |event: &MempoolEvent| event.epoch < epoch)?;
+            let offset = first.map_or(end, |located| located.offset);
+            from.push(StartAt { topic: topic.clone(), partition, offset });
+        }
+        let streams = Stream::open_all(&*chain.log, &from)?;
+        let lanes = streams.into_iter().zip(&from).map(|(stream, start)| Lane {
+            stream,
+            joiner: Joiner::default(),
+            end: start.offset,
+            head: None,
+        });
+        let mut replay = Self { chain, epoch, lanes: lanes.collect(), heads: BinaryHeap::new() };
+        replay.extend()?;
+        Ok(replay)
+    }
+
+    /// Takes the ends that the partitions have now.
+    fn extend(&mut self) -> LogResult<()> {
+        for index in 0..self.lanes.len() {
+            let partition = index as i32;
+            self.lanes[index].end = self.chain.log.bounds(&self.chain.topics.mempool, partition)?.end;
+            if self.lanes[index].head.is_none() {
+                self.advance(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The event after number `last`, or the one that comes in its place.
+    fn next(&mut self, last: i64) -> LogResult<Option<(Place, MempoolEvent)>> {
+        for _ in 0..GAP_LOOKS {
+            match self.heads.peek() {
+                Some(Reverse((sequence, _))) if last >= 0 && sequence.saturating_sub(1) > last => {
+                    self.extend()?
+                }
+                _ => break,
+            }
+        }
+        let Some(Reverse((_, index))) = self.heads.pop() else { return Ok(None) };
+        let head = self.lanes[index].head.take();
+        self.advance(index)?;
+        Ok(head)
+    }
+
+    fn advance(&mut self, index: usize) -> LogResult<()> {
+        let lane = &mut self.lanes[index];
+        while let Some(record) = lane.stream.next(lane.end)? {
+            let Some(whole) = lane.joiner.push(record)? else { continue };
+            let event: MempoolEvent = self.chain.decode(&whole)?;
+            // A newer epoch began while this one is read: what it adds is not this view's.
+            if event.epoch != self.epoch {
+                lane.end = whole.offset;
+                return Ok(());
+            }
+            self.heads.push(Reverse((event.sequence, index)));
+            lane.head = Some(((whole.partition, whole.offset), event));
+            return Ok(());
+        }
+        Ok(())
+    }
+}
