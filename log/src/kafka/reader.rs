@@ -1,0 +1,464 @@
+//! Reading partitions at offsets of the reader's own, outside of any group.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use tracing::debug;
+
+use super::cluster::{CALL_WAIT, Cluster};
+use super::fault;
+use super::listener::Listener;
+use super::options::Options;
+use crate::{Bounds, Class, Error, PartitionReader, Reader, Record, Result, StartAt};
+
+/// Bytes fetched ahead for all partitions of one stream.
+const STREAM_QUEUE_KIBIBYTES: usize = 32 * 1024;
+/// Bytes fetched ahead for each partition that is read at its own pace.
+const PARTITION_QUEUE_KIBIBYTES: usize = 4 * 1024;
+/// Bytes that one `poll` of a stream returns at most, give or take a record.
+pub(super) const POLL_BYTES: usize = 4 * 1024 * 1024;
+/// Records that one `poll` or `read` returns at most.
+pub(super) const POLL_RECORDS: usize = 50_000;
+/// How long a wait for one partition may go without a look at the consumer's own events.
+const MAIN_QUEUE_INTERVAL: Duration = Duration::from_millis(250);
+/// Pause before a seek is tried again.
+const SEEK_PAUSE: Duration = Duration::from_millis(10);
+
+/// What every consumer is configured with.
+pub(super) fn config(options: &Options, queue_kibibytes: usize) -> ClientConfig {
+    let mut config = options.client();
+    config
+        .set("group.id", &options.reader_group)
+        .set("isolation.level", "read_committed")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // Records that are gone are an error, not a reason to read others.
+        .set("auto.offset.reset", "error")
+        .set("check.crcs", "true")
+        .set("queued.min.messages", "1000000")
+        .set("queued.max.messages.kbytes", queue_kibibytes.to_string())
+        // By default a full queue stops the fetcher for a second.
+        .set("fetch.queue.backoff.ms", "5")
+        .set("fetch.message.max.bytes", options.batch_bytes().max(1024 * 1024).to_string())
+        .set("fetch.wait.max.ms", "250")
+        .set("fetch.error.backoff.ms", "100");
+    config
+}
+
+/// Makes consumer records of librdkafka's. One topic name is shared by all of its records.
+#[derive(Default)]
+pub(super) struct Decoder(Vec<Arc<str>>);
+
+impl Decoder {
+    /// Copies a record out of librdkafka's memory.
+    pub(super) fn record(&mut self, message: &BorrowedMessage<'_>) -> Result<Record> {
+        let (key, value) = (message.key().unwrap_or_default(), message.payload().unwrap_or_default());
+        let mut bytes = BytesMut::with_capacity(key.len() + value.len());
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(value);
+        let mut value = bytes.freeze();
+        let key = value.split_to(key.len());
+        let topic = self.topic(message.topic());
+        let headers = headers(message).ok_or_else(|| Error::Corrupt {
+            topic: topic.to_string(),
+            partition: message.partition(),
+            offset: message.offset(),
+            reason: "the name of a header is not UTF-8".into(),
+        })?;
+        Ok(Record {
+            topic,
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis().unwrap_or(-1),
+            key,
+            value,
+            headers,
+        })
+    }
+
+    fn topic(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.0.iter().find(|known| ***known == *name) {
+            return known.clone();
+        }
+        let name: Arc<str> = name.into();
+        self.0.push(name.clone());
+        name
+    }
+}
+
+/// Headers in order, `None` where one has a name that is not UTF-8.
+fn headers(message: &BorrowedMessage<'_>) -> Option<Vec<(String, Bytes)>> {
+    let Some(headers) = message.headers() else { return Some(Vec::new()) };
+    // rdkafka panics on such a name and has no other way to ask; bytes from a broker must not end a thread.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        headers
+            .iter()
+            .map(|header| (header.key.to_owned(), Bytes::copy_from_slice(header.value.unwrap_or_default())))
+            .collect()
+    }))
+    .ok()
+}
+
+/// Bytes that a record counts as where reads are bounded.
+pub(super) fn weight(record: &Record) -> usize {
+    const OVERHEAD: usize = 64;
+    OVERHEAD + record.key.len() + record.value.len()
+}
+
+/// What an error of a consumer means.
+pub(super) enum Trouble {
+    /// librdkafka goes on by itself.
+    Passes,
+    /// The offset that some partition would go on at is not on the log.
+    OutOfRange,
+    /// Some record does not have the checksum that it was written with.
+    Damaged(String),
+    /// The caller must know.
+    Error(KafkaError),
+}
+
+impl Trouble {
+    pub(super) fn of(error: KafkaError) -> Self {
+        match error.rdkafka_error_code() {
+            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation) => Self::OutOfRange,
+            Some(Code::BadMessage | Code::InvalidMessage | Code::BadCompression) => {
+                Self::Damaged(fault::reason(&error))
+            }
+            _ if matches!(error, KafkaError::PartitionEOF(_)) => Self::Passes,
+            _ if fault::class(&error) == Class::Retry => {
+                debug!(%error, "a consumer waits for the brokers");
+                Self::Passes
+            }
+            _ => Self::Error(error),
+        }
+    }
+}
+
+/// Where a partition is read next.
+#[derive(Clone, Debug)]
+struct Position {
+    topic: String,
+    partition: i32,
+    next: i64,
+}
+
+/// Why reading on makes no sense.
+enum Broken {
+    /// A partition does not have the offset that it would be read on at.
+    OutOfRange(Position),
+    /// Damaged bytes, in this partition or in one of several.
+    Damaged(Option<Position>, String),
+}
+
+impl Broken {
+    fn error(&self, cluster: &Cluster) -> Error {
+        match self {
+            Self::OutOfRange(position) => match cluster.bounds(&position.topic, position.partition) {
+                Ok(bounds) => position.out_of_range(bounds),
+                Err(error) => error,
+            },
+            Self::Damaged(Some(position), reason) => Error::Corrupt {
+                topic: position.topic.clone(),
+                partition: position.partition,
+                offset: position.next,
+                reason: reason.clone(),
+            },
+            Self::Damaged(None, reason) => {
+                Error::Store { attempt: "read".into(), reason: reason.clone(), class: Class::Fatal }
+            }
+        }
+    }
+}
+
+impl Position {
+    fn out_of_range(&self, bounds: Bounds) -> Error {
+        Error::OutOfRange {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: self.next,
+            start: bounds.start,
+            end: bounds.end,
+        }
+    }
+}
+
+fn positions(cluster: &Cluster, from: &[StartAt]) -> Result<Vec<Position>> {
+    let mut known: Vec<(&str, i32)> = Vec::new();
+    for start in from {
+        let partitions = match known.iter().find(|(topic, _)| *topic == start.topic) {
+            Some((_, partitions)) => *partitions,
+            None => {
+                let partitions = cluster.partitions(&start.topic)?.unwrap_or(0);
+                known.push((&start.topic, partitions));
+                partitions
+            }
+        };
+        if !(0..partitions).contains(&start.partition) {
+            return Err(Error::NoSuchPartition { topic: start.topic.clone(), partition: start.partition });
+        }
+        if start.offset < 0 {
+            let bounds = cluster.bounds(&start.topic, start.partition)?;
+            let next = start.offset;
+            let position = Position { topic: start.topic.clone(), partition: start.partition, next };
+            return Err(position.out_of_range(bounds));
+        }
+    }
+    Ok(from
+        .iter()
+        .map(|s| Position { topic: s.topic.clone(), partition: s.partition, next: s.offset })
+        .collect())
+}
+
+fn assign<C: ConsumerContext>(consumer: &BaseConsumer<C>, positions: &[Position]) -> Result<()> {
+    let mut list = TopicPartitionList::with_capacity(positions.len());
+    let assigned = positions
+        .iter()
+        .try_for_each(|p| list.add_partition_offset(&p.topic, p.partition, Offset::Offset(p.next)))
+        .and_then(|()| consumer.assign(&list));
+    assigned.map_err(|e| fault::failed(format!("read {} partitions", positions.len()), &e))
+}
+
+/// Several partitions as one stream.
+pub(super) struct KafkaReader {
+    cluster: Arc<Cluster>,
+    consumer: BaseConsumer<Listener>,
+    decoder: Decoder,
+    positions: Vec<Position>,
+    /// Set where the stream has ended.
+    broken: Option<Broken>,
+}
+
+impl KafkaReader {
+    pub(super) fn new(cluster: Arc<Cluster>, from: &[StartAt]) -> Result<Self> {
+        let positions = positions(&cluster, from)?;
+        let consumer: BaseConsumer<Listener> = config(cluster.options(), STREAM_QUEUE_KIBIBYTES)
+            .create_with_context(Listener::default())
+            .map_err(|e| fault::failed("make a reader".into(), &e))?;
+        assign(&consumer, &positions)?;
+        Ok(Self { cluster, consumer, decoder: Decoder::default(), positions, broken: None })
+    }
+
+    /// The partition whose next offset is not on the log; librdkafka does not say which.
+    fn out_of_range(&self) -> Result<Broken> {
+        for position in &self.positions {
+            let bounds = self.cluster.bounds(&position.topic, position.partition)?;
+            if position.next < bounds.start || position.next > bounds.end {
+                return Ok(Broken::OutOfRange(position.clone()));
+            }
+        }
+        Ok(Broken::Damaged(None, "a partition was shorter than what had been read of it".into()))
+    }
+}
+
+impl Reader for KafkaReader {
+    fn poll(&mut self, wait: Duration) -> Result<Vec<Record>> {
+        let deadline = Instant::now() + wait;
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        while self.broken.is_none() && bytes < POLL_BYTES && records.len() < POLL_RECORDS {
+            let left = if records.is_empty() {
+                deadline.saturating_duration_since(Instant::now())
+            } else {
+                Duration::ZERO
+            };
+            match self.consumer.poll(left) {
+                Some(Ok(message)) => {
+                    let record = self.decoder.record(&message)?;
+                    let here =
+                        |p: &&mut Position| p.partition == record.partition && *p.topic == *record.topic;
+                    if let Some(position) = self.positions.iter_mut().find(here) {
+                        position.next = record.offset + 1;
+                    }
+                    bytes += weight(&record);
+                    records.push(record);
+                }
+                Some(Err(error)) => match Trouble::of(error) {
+                    Trouble::Passes => {}
+                    Trouble::OutOfRange => self.broken = Some(self.out_of_range()?),
+                    Trouble::Damaged(reason) => self.broken = Some(Broken::Damaged(None, reason)),
+                    Trouble::Error(error) => return Err(fault::failed("read".into(), &error)),
+                },
+                None if !records.is_empty() || Instant::now() >= deadline => break,
+                None => {}
+            }
+        }
+        // What has been read goes first; the next poll reports.
+        match &self.broken {
+            Some(broken) if records.is_empty() => Err(broken.error(&self.cluster)),
+            _ => Ok(records),
+        }
+    }
+}
+
+/// One partition of several, read at its own pace.
+pub(super) struct KafkaPartitionReader {
+    cluster: Arc<Cluster>,
+    consumer: Arc<BaseConsumer<Listener>>,
+    queue: PartitionQueue<Listener>,
+    decoder: Decoder,
+    position: Position,
+    /// Set where reading on makes no sense before a seek.
+    broken: Option<Broken>,
+}
+
+/// Readers of several partitions that share one consumer.
+pub(super) fn partition_readers(
+    cluster: &Arc<Cluster>,
+    from: &[StartAt],
+) -> Result<Vec<KafkaPartitionReader>> {
+    let positions = positions(cluster, from)?;
+    let consumer: BaseConsumer<Listener> = config(cluster.options(), PARTITION_QUEUE_KIBIBYTES)
+        .create_with_context(Listener::default())
+        .map_err(|e| fault::failed("make readers".into(), &e))?;
+    let consumer = Arc::new(consumer);
+    let readers: Option<Vec<_>> = positions
+        .iter()
+        .map(|position| {
+            // Split off before the assignment starts fetching, so that no record goes to the common queue.
+            Some(KafkaPartitionReader {
+                cluster: cluster.clone(),
+                queue: consumer.split_partition_queue(&position.topic, position.partition)?,
+                consumer: consumer.clone(),
+                decoder: Decoder::default(),
+                position: position.clone(),
+                broken: None,
+            })
+        })
+        .collect();
+    let readers = readers.ok_or_else(|| Error::Store {
+        attempt: format!("read {} partitions", positions.len()),
+        reason: "librdkafka has no queue for one of them".into(),
+        class: Class::Fatal,
+    })?;
+    assign(&consumer, &positions)?;
+    Ok(readers)
+}
+
+impl KafkaPartitionReader {
+    fn place(&self) -> String {
+        format!("{}/{}", self.position.topic, self.position.partition)
+    }
+
+    /// Serves the consumer's own events, which belong to no partition.
+    fn serve_consumer(&self) -> Result<()> {
+        match self.consumer.poll(Duration::ZERO) {
+            None => Ok(()),
+            Some(Err(error)) => match Trouble::of(error) {
+                Trouble::Error(error) => Err(fault::failed(format!("read {}", self.place()), &error)),
+                _ => Ok(()),
+            },
+            Some(Ok(message)) => Err(Error::Store {
+                attempt: format!("read {}", self.place()),
+                reason: format!(
+                    "librdkafka gave offset {} of {}/{} to the wrong queue",
+                    message.offset(),
+                    message.topic(),
+                    message.partition()
+                ),
+                class: Class::Fatal,
+            }),
+        }
+    }
+}
+
+impl PartitionReader for KafkaPartitionReader {
+    fn read(&mut self, max_bytes: usize, wait: Duration) -> Result<Vec<Record>> {
+        self.serve_consumer()?;
+        let deadline = Instant::now() + wait;
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        while self.broken.is_none()
+            && (records.is_empty() || (bytes < max_bytes && records.len() < POLL_RECORDS))
+        {
+            let left = if records.is_empty() {
+                deadline.saturating_duration_since(Instant::now())
+            } else {
+                Duration::ZERO
+            };
+            match self.queue.poll(left.min(MAIN_QUEUE_INTERVAL)) {
+                Some(Ok(message)) => {
+                    let record = self.decoder.record(&message)?;
+                    self.position.next = record.offset + 1;
+                    bytes += weight(&record);
+                    records.push(record);
+                }
+                Some(Err(error)) => match Trouble::of(error) {
+                    Trouble::Passes => {}
+                    Trouble::OutOfRange => self.broken = Some(Broken::OutOfRange(self.position.clone())),
+                    Trouble::Damaged(reason) => {
+                        self.broken = Some(Broken::Damaged(Some(self.position.clone()), reason));
+                    }
+                    Trouble::Error(error) => {
+                        return Err(fault::failed(format!("read {}", self.place()), &error));
+                    }
+                },
+                None if !records.is_empty() || Instant::now() >= deadline => break,
+                None => self.serve_consumer()?,
+            }
+        }
+        // What has been read goes first; the next read reports.
+        match &self.broken {
+            Some(broken) if records.is_empty() => Err(broken.error(&self.cluster)),
+            _ => Ok(records),
+        }
+    }
+
+    fn seek(&mut self, offset: i64) -> Result<()> {
+        let (topic, partition) = (self.position.topic.clone(), self.position.partition);
+        if offset < 0 {
+            let bounds = self.cluster.bounds(&topic, partition)?;
+            return Err(Position { topic, partition, next: offset }.out_of_range(bounds));
+        }
+        let deadline = Instant::now() + CALL_WAIT;
+        // A partition that is about to start cannot be sought yet.
+        while let Err(error) = self.consumer.seek(&topic, partition, Offset::Offset(offset), CALL_WAIT) {
+            if Instant::now() >= deadline {
+                return Err(fault::failed(format!("go to offset {offset} of {}", self.place()), &error));
+            }
+            std::thread::sleep(SEEK_PAUSE);
+        }
+        self.position.next = offset;
+        self.broken = None;
+        Ok(())
+    }
+}
+
+/// Offset of the first committed record at or after `offset` whose timestamp is `timestamp` or later.
+pub(super) fn first_at(
+    cluster: &Arc<Cluster>,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+    timestamp: i64,
+) -> Result<Option<i64>> {
+    let position = Position { topic: topic.to_owned(), partition, next: offset };
+    let attempt = || format!("look for the record of time {timestamp} in {topic}/{partition}");
+    let consumer: BaseConsumer<Listener> = config(cluster.options(), PARTITION_QUEUE_KIBIBYTES)
+        .set("enable.partition.eof", "true")
+        .create_with_context(Listener::default())
+        .map_err(|e| fault::failed(attempt(), &e))?;
+    assign(&consumer, &[position])?;
+    let mut silent_since = Instant::now();
+    loop {
+        match consumer.poll(MAIN_QUEUE_INTERVAL) {
+            Some(Ok(message)) if message.timestamp().to_millis().is_some_and(|t| t >= timestamp) => {
+                return Ok(Some(message.offset()));
+            }
+            Some(Ok(_)) => silent_since = Instant::now(),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(None),
+            Some(Err(error)) if !matches!(Trouble::of(error.clone()), Trouble::Passes) => {
+                return Err(fault::failed(attempt(), &error));
+            }
+            _ if silent_since.elapsed() >= CALL_WAIT => {
+                let reason = "the brokers do not answer".into();
+                return Err(Error::Store { attempt: attempt(), reason, class: Class::Retry });
+            }
+            _ => {}
+        }
+    }
+}
