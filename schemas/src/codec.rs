@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::event::{Event, EventKind};
+use crate::event::{ChainEvent, Event, EventKind, MempoolEvent, StatusEvent, TransactionEvent};
 use crate::registry::{self, Registry};
 use crate::schema::{self, Fingerprint};
 use crate::topics::Topics;
@@ -197,7 +197,9 @@ impl Codec {
             }
             Frame::Confluent { id, datum: body } => {
                 let Some(attached) = &self.inner.registry else {
-                    return Err(Error::UnknownSchema { id: format!("registry id {id} (no schema registry is set)") });
+                    return Err(Error::UnknownSchema {
+                        id: format!("registry id {id} (no schema registry is set)"),
+                    });
                 };
                 if id == attached.current[E::KIND as usize] {
                     return datum::read(body).map_err(damaged);
@@ -238,6 +240,30 @@ fn unknown_fingerprint(fingerprint: Fingerprint) -> Error {
     Error::UnknownSchema { id: format!("fingerprint 0x{:016x}", u64::from_le_bytes(fingerprint)) }
 }
 
+/// For fuzzing: reads `bytes` as an event of each kind. An event that can be read must survive being written.
+///
+/// # Panics
+/// Where it does not, or where reading panics; both are bugs.
+pub fn fuzz(bytes: &[u8]) {
+    fn survives<E: Event>(codec: &Codec, bytes: &[u8]) {
+        if let Ok(event) = codec.decode::<E>(bytes) {
+            let mut once = Vec::new();
+            codec.encode(&event, &mut once).expect("what was read can be written");
+            let mut twice = Vec::new();
+            let again: E = codec.decode(&once).expect("what was written can be read");
+            codec.encode(&again, &mut twice).expect("what was read can be written");
+            assert_eq!(once, twice, "an event has one form");
+        }
+    }
+    thread_local!(static CODEC: Codec = Codec::single_object());
+    CODEC.with(|codec| {
+        survives::<ChainEvent>(codec, bytes);
+        survives::<TransactionEvent>(codec, bytes);
+        survives::<MempoolEvent>(codec, bytes);
+        survives::<StatusEvent>(codec, bytes);
+    });
+}
+
 /// A record's value, its framing told apart.
 enum Frame<'a> {
     SingleObject { fingerprint: Fingerprint, datum: &'a [u8] },
@@ -258,7 +284,10 @@ impl<'a> Frame<'a> {
                 Ok(Self::Confluent { id: u32::from_be_bytes(*id), datum })
             }
             [] | [0xC3] => Err(short()),
-            _ => Err(framing(format!("0x{} starts no known framing", hex::encode(&bytes[..bytes.len().min(2)])))),
+            _ => Err(framing(format!(
+                "0x{} starts no known framing",
+                hex::encode(&bytes[..bytes.len().min(2)])
+            ))),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Avro's own rules are checked by apache-avro's `SchemaCompatibility`. It is stricter than Avro in one place: a symbol
 //! that the reader's enum does not have is refused even where that enum has a default, so such symbols are left out
 //! before it is asked. And these rules, which it misses or which Avro does not have, are checked here:
-//! 1. The schema is one record, not a union, and keeps its full name (only the last part of a name is compared there).
+//! 1. The schema is one record, not a union, and keeps its full name (of a definition, only the last part of the name is compared there).
 //! 2. The type of a released field does not change at all, though it may be a named type that evolves inside. Avro reads
 //!    `bytes` as `string` and `long` as `timestamp-millis` both ways; the readers of our topics would not.
 //! 3. A released default, of a field or of an enum, stays: a change would alter what old events say.
@@ -50,10 +50,7 @@ pub fn check_kind(kind: EventKind) -> Vec<Incompatibility> {
 }
 
 fn tagged(kind: EventKind, against: &str, reasons: Vec<String>) -> Vec<Incompatibility> {
-    reasons
-        .into_iter()
-        .map(|reason| Incompatibility { kind, against: against.to_owned(), reason })
-        .collect()
+    reasons.into_iter().map(|reason| Incompatibility { kind, against: against.to_owned(), reason }).collect()
 }
 
 /// Why `current` could not replace `released`; empty where it can.

@@ -86,9 +86,7 @@ impl Transaction {
         }
         let computed = base_size.saturating_mul(3).saturating_add(size);
         match self.weight {
-            Some(weight) if weight != computed => {
-                Err(Mismatch::Weight { txid: self.txid, weight, computed })
-            }
+            Some(weight) if weight != computed => Err(Mismatch::Weight { txid: self.txid, weight, computed }),
             _ => Ok(()),
         }
     }

@@ -164,8 +164,8 @@ impl Registry {
     /// # Errors
     /// `Error::Url` says what cannot be used.
     pub fn new(url: &str, options: Options) -> Result<Self, Error> {
-        let mut base = Url::parse(url)
-            .map_err(|e| Error::Url { url: "<not a URL>".into(), reason: e.to_string() })?;
+        let mut base =
+            Url::parse(url).map_err(|e| Error::Url { url: "<not a URL>".into(), reason: e.to_string() })?;
         let user_info = user_info(&base);
         // Cannot fail on a URL with a host, and one without is refused below.
         let _ = base.set_username("");
@@ -203,7 +203,12 @@ impl Registry {
             format!("Basic {}", BASE64.encode(format!("{username}:{password}")))
         });
         Ok(Self {
-            inner: Arc::new(Inner { agent: config.new_agent(), base, authorization, schemas: Mutex::default() }),
+            inner: Arc::new(Inner {
+                agent: config.new_agent(),
+                base,
+                authorization,
+                schemas: Mutex::default(),
+            }),
         })
     }
 
@@ -368,7 +373,9 @@ impl Call<'_> {
         let agent = &self.registry.inner.agent;
         let sent = match body {
             [] => request.body(()).map_err(|e| unreachable(e.to_string())).map(|request| agent.run(request)),
-            body => request.body(body).map_err(|e| unreachable(e.to_string())).map(|request| agent.run(request)),
+            body => {
+                request.body(body).map_err(|e| unreachable(e.to_string())).map(|request| agent.run(request))
+            }
         }?;
         let mut response = sent.map_err(|e| unreachable(e.to_string()))?;
         let status = response.status();
@@ -379,7 +386,9 @@ impl Call<'_> {
             Some(answer) if status.is_success() => Ok(Answer::Is(answer)),
             None if status.is_success() => Err(self.answer("no JSON")),
             // The interface says what is missing by a code of its own; a 404 without one is of something else.
-            Some(answer) if status == StatusCode::NOT_FOUND && answer["error_code"].is_i64() => Ok(Answer::None),
+            Some(answer) if status == StatusCode::NOT_FOUND && answer["error_code"].is_i64() => {
+                Ok(Answer::None)
+            }
             Some(answer) => Err(self.refused(status, answer["message"].as_str().unwrap_or(""))),
             None => Err(self.refused(status, "")),
         }
@@ -492,11 +501,15 @@ mod tests {
         let registry = Registry::new("http://alice:s3cr%65t@127.0.0.1:1/base", Options::default()).unwrap();
         assert_eq!(registry.inner.authorization.as_deref(), Some("Basic YWxpY2U6czNjcmV0"));
         let error = registry.schema(1).unwrap_err();
-        for text in [format!("{registry:?}"), error.to_string(), format!("{error:?}"), registry.url().into()] {
+        for text in [format!("{registry:?}"), error.to_string(), format!("{error:?}"), registry.url().into()]
+        {
             assert!(!text.contains("alice") && !text.contains("s3cr"), "{text}");
             assert!(!text.contains('\n'));
         }
-        assert!(error.to_string().starts_with("failed to get schema 1 at http://127.0.0.1:1/base: "), "{error}");
+        assert!(
+            error.to_string().starts_with("failed to get schema 1 at http://127.0.0.1:1/base: "),
+            "{error}"
+        );
     }
 
     #[test]

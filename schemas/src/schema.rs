@@ -25,6 +25,12 @@ impl EventKind {
         }
     }
 
+    /// Fingerprint of the current schema, as it stands in the single-object header: CRC-64-AVRO of the Parsing Canonical
+    /// Form, little-endian.
+    pub fn fingerprint(self) -> [u8; 8] {
+        current(self).fingerprint
+    }
+
     /// The released schemas, oldest first. A release adds its four here and is never changed afterwards.
     pub fn released(self) -> &'static [Released] {
         match self {
@@ -76,15 +82,76 @@ pub(crate) fn current(kind: EventKind) -> &'static Current {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use apache_avro::Schema;
+    use apache_avro::rabin::Rabin;
+    use serde_json::Value;
+
     use super::*;
 
+    /// Those of release v1, as fastavro computes them. A fingerprint changes only with a change of the contract.
     #[test]
-    fn fingerprints_equal_those_of_apache_avro() {
+    fn fingerprints_are_those_of_fastavro() {
+        for (kind, fingerprint) in [
+            (EventKind::Chain, "fc79c3425025a8d1"),
+            (EventKind::Transaction, "9f063f5804d79a8d"),
+            (EventKind::Mempool, "719abc5d1e058332"),
+            (EventKind::Status, "01e94f22e99d200b"),
+        ] {
+            assert_eq!(hex::encode(kind.fingerprint()), fingerprint, "{kind:?}");
+        }
+    }
+
+    /// apache-avro leaves `{"type":"long"}` where it strips a logical type; the specification (PRIMITIVES) wants "long".
+    #[test]
+    fn fingerprints_equal_those_of_apache_avro_on_the_canonical_form() {
+        use apache_avro::schema::SchemaFingerprint;
         for kind in EventKind::ALL {
-            let reference = apache_avro::Schema::parse_str(kind.schema()).unwrap();
-            eprintln!("{}", reference.canonical_form());
-            let fingerprint = reference.fingerprint::<apache_avro::rabin::Rabin>();
-            assert_eq!(current(kind).fingerprint.as_slice(), fingerprint.bytes, "{kind:?}");
+            let canonical = Schema::parse_str(kind.schema()).unwrap().canonical_form();
+            let canonical = canonical.replace(r#"{"type":"long"}"#, r#""long""#);
+            let reference: SchemaFingerprint = Schema::parse_str(&canonical).unwrap().fingerprint::<Rabin>();
+            assert_eq!(kind.fingerprint().as_slice(), reference.bytes, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn released_schemas_are_valid_and_of_their_kind() {
+        for kind in EventKind::ALL {
+            assert!(!kind.released().is_empty());
+            assert_eq!(crate::writer::released(kind).count(), 0, "nothing but v1 is released");
+        }
+    }
+
+    /// Every type and field says what it is; a number says its unit or what it counts, in its own words.
+    #[test]
+    fn every_type_and_field_is_documented() {
+        fn walk(schema: &Value, path: &str, seen: &mut BTreeSet<String>) {
+            match schema {
+                Value::Array(items) => items.iter().for_each(|item| walk(item, path, seen)),
+                Value::Object(object) => {
+                    let path = format!("{path}.{}", schema["name"].as_str().unwrap_or_default());
+                    if object.contains_key("name") {
+                        let doc = schema["doc"].as_str().unwrap_or_default();
+                        assert!(doc.len() > 5 && doc.ends_with('.'), "{path} has doc {doc:?}");
+                        seen.insert(path.clone());
+                    }
+                    for part in ["type", "items", "fields"] {
+                        if let Some(part) = object.get(part) {
+                            walk(part, &path, seen);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        for kind in EventKind::ALL {
+            let schema: Value = serde_json::from_str(kind.schema()).unwrap();
+            assert_eq!(schema["name"], kind.record_name());
+            assert_eq!(schema["namespace"], crate::writer::NAMESPACE);
+            let mut seen = BTreeSet::new();
+            walk(&schema, "", &mut seen);
+            assert!(seen.len() > 10);
         }
     }
 }

@@ -28,7 +28,8 @@ pub(crate) struct Resolution {
 impl Writer {
     /// The writer of `schema`, which must be a version of the schema of `kind`.
     pub(crate) fn new(kind: EventKind, schema: &str) -> Result<Self, String> {
-        let checked: serde_avro_fast::Schema = schema.parse().map_err(|e| format!("it does not parse: {e}"))?;
+        let checked: serde_avro_fast::Schema =
+            schema.parse().map_err(|e| format!("it does not parse: {e}"))?;
         if *checked.rabin_fingerprint() == schema::current(kind).fingerprint {
             return Ok(Self::Current);
         }
@@ -39,7 +40,8 @@ impl Writer {
             Some(name) => return Err(format!("it is of {name}, not of {expected}")),
             None => return Err(format!("it has no name, {expected} was expected")),
         }
-        let reader = Schema::parse_str(kind.schema()).map_err(|e| format!("the reader's does not parse: {e}"))?;
+        let reader =
+            Schema::parse_str(kind.schema()).map_err(|e| format!("the reader's does not parse: {e}"))?;
         Ok(Self::Other(Box::new(Resolution { checked, writer, reader })))
     }
 
@@ -58,7 +60,8 @@ impl Resolution {
     /// apache-avro reserves memory on the word of an array's length, so the bytes are walked first.
     fn resolve(&self, mut datum: &[u8]) -> Result<Vec<u8>, String> {
         datum::check(datum, &self.checked)?;
-        let value = from_avro_datum(&self.writer, &mut datum, Some(&self.reader)).map_err(|e| e.to_string())?;
+        let value =
+            from_avro_datum(&self.writer, &mut datum, Some(&self.reader)).map_err(|e| e.to_string())?;
         to_avro_datum(&self.reader, value).map_err(|e| e.to_string())
     }
 }
@@ -68,7 +71,9 @@ pub(crate) fn released(kind: EventKind) -> impl Iterator<Item = (Fingerprint, Wr
     kind.released().iter().filter_map(move |released| {
         let parsed: serde_avro_fast::Schema =
             released.schema.parse().expect("released schemas are valid: a test parses each");
-        match Writer::new(kind, released.schema).expect("released schemas are of their kind: a test checks it") {
+        match Writer::new(kind, released.schema)
+            .expect("released schemas are of their kind: a test checks it")
+        {
             Writer::Current => None,
             writer @ Writer::Other(_) => Some((*parsed.rabin_fingerprint(), writer)),
         }
