@@ -1,0 +1,278 @@
+//! What a writer promises.
+
+use std::collections::HashMap;
+
+use sluice_log::chunk::Joiner;
+use sluice_log::{AppendedRange, Class, Error, NewRecord};
+
+use super::*;
+
+pub(crate) fn a_commit_over_several_topics_is_seen_as_a_whole(fixture: &impl Fixture) {
+    let (a, b) = (topic(fixture, "a", 2), topic(fixture, "b", 1));
+    let log = fixture.open();
+    let mut writer = log.writer(&fixture.name("w")).unwrap();
+    writer.begin().unwrap();
+    writer.send(&new(&a, 1, "first")).unwrap();
+    writer.send(&new(&b, 0, "second")).unwrap();
+    writer.commit().unwrap();
+    let other = fixture.open();
+    assert_values(&*other, &a, 1, &["first"]);
+    assert_values(&*other, &b, 0, &["second"]);
+    assert_values(&*other, &a, 0, &[]);
+}
+
+pub(crate) fn an_aborted_transaction_is_never_seen(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 1);
+    let log = fixture.open();
+    let mut writer = log.writer(&fixture.name("w")).unwrap();
+    append(&mut *writer, &t, 0, &["before"]);
+    writer.begin().unwrap();
+    writer.send(&new(&t, 0, "aborted")).unwrap();
+    writer.abort().unwrap();
+    writer.abort().unwrap();
+    append(&mut *writer, &t, 0, &["after"]);
+    assert_values(&*log, &t, 0, &["before", "after"]);
+}
+
+pub(crate) fn an_open_transaction_is_seen_by_nobody(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 1);
+    let (log, other) = (fixture.open(), fixture.open());
+    let mut writer = log.writer(&fixture.name("w")).unwrap();
+    append(&mut *writer, &t, 0, &["committed"]);
+    let end = other.bounds(&t, 0).unwrap().end;
+    writer.begin().unwrap();
+    let large = "x".repeat(1 << 20);
+    for _ in 0..40 {
+        writer.send(&new(&t, 0, &large)).unwrap();
+    }
+    assert_values(&*log, &t, 0, &["committed"]);
+    assert_values(&*other, &t, 0, &["committed"]);
+    assert_eq!(other.bounds(&t, 0).unwrap().end, end);
+    writer.abort().unwrap();
+    assert_values(&*other, &t, 0, &["committed"]);
+}
+
+pub(crate) fn a_newer_writer_fences_the_older_one(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 1);
+    let id = fixture.name("w");
+    let (log, other) = (fixture.open(), fixture.open());
+    let mut older = log.writer(&id).unwrap();
+    append(&mut *older, &t, 0, &["older"]);
+    older.begin().unwrap();
+    older.send(&new(&t, 0, "lost")).unwrap();
+    let mut newer = other.writer(&id).unwrap();
+    append(&mut *newer, &t, 0, &["newer"]);
+    let error = older.commit().unwrap_err();
+    assert_eq!(error.class(), Class::Fenced, "{error}");
+    append(&mut *newer, &t, 0, &["newest"]);
+    assert_values(&*log, &t, 0, &["older", "newer", "newest"]);
+}
+
+pub(crate) fn a_fenced_writer_cannot_stage_its_way_in(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 1);
+    let id = fixture.name("w");
+    let log = fixture.open();
+    let mut older = log.writer(&id).unwrap();
+    let large = "x".repeat(1 << 20);
+    older.begin().unwrap();
+    for _ in 0..40 {
+        older.send(&new(&t, 0, &large)).unwrap();
+    }
+    let mut newer = fixture.open().writer(&id).unwrap();
+    append(&mut *newer, &t, 0, &["newer"]);
+    // A Kafka producer learns of it while sending or at the latest at the commit.
+    let mut rest = (0..40).map(|_| older.send(&new(&t, 0, &large)));
+    let error = rest.find_map(Result::err).unwrap_or_else(|| older.commit().unwrap_err());
+    assert_eq!(error.class(), Class::Fenced, "{error}");
+    append(&mut *newer, &t, 0, &["newest"]);
+    assert_values(&*log, &t, 0, &["newer", "newest"]);
+}
+
+pub(crate) fn writers_of_two_ids_append_side_by_side(fixture: &impl Fixture) {
+    let (a, b) = (topic(fixture, "a", 1), topic(fixture, "b", 1));
+    let log = fixture.open();
+    let mut first = log.writer(&fixture.name("first")).unwrap();
+    let mut second = fixture.open().writer(&fixture.name("second")).unwrap();
+    first.begin().unwrap();
+    first.send(&new(&a, 0, "of the first")).unwrap();
+    append(&mut *second, &b, 0, &["of the second"]);
+    assert_values(&*log, &b, 0, &["of the second"]);
+    first.commit().unwrap();
+    append(&mut *second, &a, 0, &["of the second"]);
+    assert_values(&*log, &a, 0, &["of the first", "of the second"]);
+}
+
+pub(crate) fn records_keep_order_key_timestamp_and_partition(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 3);
+    let log = fixture.open();
+    let mut writer = log.writer(&fixture.name("w")).unwrap();
+    for round in 0i64..3 {
+        writer.begin().unwrap();
+        for n in round * 100..round * 100 + 100 {
+            let (key, value) = (n.to_be_bytes(), format!("{n}"));
+            let timestamp = 1_600_000_000_000 - n;
+            let value = value.as_bytes();
+            writer
+                .send(&NewRecord { topic: &t, partition: (n % 3) as i32, timestamp, key: &key, value })
+                .unwrap();
+        }
+        writer.commit().unwrap();
+    }
+    for partition in 0..3 {
+        let records = read_from(&*log, &t, partition, 0, 100);
+        let wanted: Vec<i64> = (0..300).filter(|n| n % 3 == i64::from(partition)).collect();
+        assert_eq!(records.len(), wanted.len());
+        assert!(records.is_sorted_by(|a, b| a.offset < b.offset));
+        for (record, n) in records.iter().zip(wanted) {
+            assert_eq!(record.value, n.to_string().as_bytes());
+            assert_eq!(record.key, &n.to_be_bytes()[..]);
+            assert_eq!(record.timestamp, 1_600_000_000_000 - n);
+            assert_eq!((&*record.topic, record.partition), (&*t, partition));
+            assert!(record.headers.is_empty());
+        }
+    }
+}
+
+/// Topic, partition, records and calls of `send`.
+fn shape(marked: &[AppendedRange]) -> Vec<(String, i32, i64, i64)> {
+    marked.iter().map(|range| (range.topic.to_string(), range.partition, range.records, range.sent)).collect()
+}
+
+pub(crate) fn marks_name_what_was_sent_since(fixture: &impl Fixture) {
+    let (a, b) = (topic(fixture, "a", 3), topic(fixture, "b", 1));
+    let log = fixture.open();
+    let mut writer = log.writer(&fixture.name("w")).unwrap();
+    append(&mut *writer, &a, 1, &["earlier"]);
+    writer.begin().unwrap();
+    assert_eq!(writer.mark().unwrap(), []);
+    for (topic, partition) in [(&b, 0), (&a, 2), (&a, 1), (&a, 2)] {
+        writer.send(&new(topic, partition, "x")).unwrap();
+    }
+    let first = writer.mark().unwrap();
+    assert_eq!(shape(&first), [(a.clone(), 1, 1, 1), (a.clone(), 2, 2, 2), (b.clone(), 0, 1, 1)]);
+    let large = "y".repeat(2_000_000);
+    writer.send(&new(&a, 2, &large)).unwrap();
+    writer.send(&new(&a, 2, "z")).unwrap();
+    let second = writer.mark().unwrap();
+    assert_eq!(second.len(), 1);
+    assert_eq!(second[0].first_offset, first[1].first_offset + 2);
+    assert_eq!(second[0].sent, 2);
+    assert!(second[0].records > 3, "{second:?}");
+    assert_eq!(writer.mark().unwrap(), []);
+    writer.commit().unwrap();
+    // What was sent before an abort is in no later mark.
+    writer.begin().unwrap();
+    writer.send(&new(&b, 0, "aborted")).unwrap();
+    writer.abort().unwrap();
+    writer.begin().unwrap();
+    writer.send(&new(&a, 0, "x")).unwrap();
+    assert_eq!(shape(&writer.mark().unwrap()), [(a.clone(), 0, 1, 1)]);
+    writer.commit().unwrap();
+}
+
+pub(crate) fn a_marked_range_reads_back_exactly(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 2);
+    let log = fixture.open();
+    let mut writer = log.writer(&fixture.name("w")).unwrap();
+    let values: Vec<String> = ["a", "bb", "ccc"].iter().map(|s| s.repeat(700_000)).collect();
+    let mut ranges: Vec<(AppendedRange, Vec<String>)> = Vec::new();
+    for _ in 0..3 {
+        writer.begin().unwrap();
+        for _ in 0..2 {
+            let mut sent: HashMap<i32, Vec<String>> = HashMap::new();
+            for (index, value) in values.iter().enumerate() {
+                let partition = (index % 2) as i32;
+                writer.send(&new(&t, partition, value)).unwrap();
+                sent.entry(partition).or_default().push(value.clone());
+            }
+            ranges.extend(writer.mark().unwrap().into_iter().map(|range| {
+                let values = sent.remove(&range.partition).unwrap();
+                (range, values)
+            }));
+        }
+        writer.commit().unwrap();
+    }
+    assert_eq!(ranges.len(), 12);
+    for (range, wanted) in ranges {
+        let from = StartAt { topic: t.clone(), partition: range.partition, offset: range.first_offset };
+        let mut reader = fixture.open().partition_readers(&[from]).unwrap().remove(0);
+        let mut records = Vec::new();
+        while records.len() < range.records as usize {
+            let more = reader.read(1 << 20, PATIENCE).unwrap();
+            assert!(!more.is_empty(), "{range:?}");
+            records.extend(more);
+        }
+        records.truncate(range.records as usize);
+        assert_eq!(records[0].offset, range.first_offset);
+        assert!(records.iter().zip(range.first_offset..).all(|(record, offset)| record.offset == offset));
+        let mut joiner = Joiner::default();
+        let joined: Vec<_> = records.into_iter().filter_map(|r| joiner.push(r).unwrap()).collect();
+        assert!(!joiner.is_partial());
+        assert_eq!(joined.len(), range.sent as usize);
+        assert_eq!(texts(&joined), wanted);
+    }
+}
+
+pub(crate) fn a_transaction_without_records_commits(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 1);
+    let log = fixture.open();
+    let mut writer = log.writer(&fixture.name("w")).unwrap();
+    writer.begin().unwrap();
+    writer.commit().unwrap();
+    append(&mut *writer, &t, 0, &["x"]);
+    assert_values(&*log, &t, 0, &["x"]);
+}
+
+pub(crate) fn a_hundred_megabytes_come_back_whole(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 1);
+    let log = fixture.open();
+    let mut writer = log.writer(&fixture.name("w")).unwrap();
+    let large: Vec<u8> =
+        (0u32..25_000_000).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    writer.begin().unwrap();
+    writer.send(&new(&t, 0, "before")).unwrap();
+    writer.send(&NewRecord { topic: &t, partition: 0, timestamp: 5, key: b"large", value: &large }).unwrap();
+    writer.send(&new(&t, 0, "after")).unwrap();
+    let marked = writer.mark().unwrap();
+    writer.commit().unwrap();
+    let mut reader = log.partition_readers(&[start(&t, 0)]).unwrap().remove(0);
+    let mut joiner = Joiner::default();
+    let (mut joined, mut read) = (Vec::new(), 0);
+    while joined.len() < 3 {
+        let records = reader.read(4 << 20, PATIENCE).unwrap();
+        assert!(!records.is_empty());
+        for record in records {
+            read += 1;
+            joined.extend(joiner.push(record).unwrap());
+        }
+    }
+    assert_eq!((marked[0].records, marked[0].sent), (read, 3));
+    assert_eq!((&joined[0].value[..], &joined[2].value[..]), (&b"before"[..], &b"after"[..]));
+    assert_eq!((&joined[1].key[..], joined[1].timestamp), (&b"large"[..], 5));
+    assert!(joined[1].value == large, "the value has changed");
+}
+
+pub(crate) fn an_unknown_partition_is_refused(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 1);
+    let log = fixture.open();
+    let mut writer = log.writer(&fixture.name("w")).unwrap();
+    writer.begin().unwrap();
+    for (topic, partition) in [(&t, 1), (&t, -1), (&fixture.name("none"), 0)] {
+        let error = writer.send(&new(topic, partition, "x")).unwrap_err();
+        assert!(matches!(error, Error::NoSuchPartition { .. }), "{error}");
+    }
+    writer.abort().unwrap();
+    append(&mut *writer, &t, 0, &["x"]);
+    assert_values(&*log, &t, 0, &["x"]);
+}
+
+pub(crate) fn calls_out_of_turn_are_refused(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 1);
+    let mut writer = fixture.open().writer(&fixture.name("w")).unwrap();
+    assert!(writer.send(&new(&t, 0, "x")).is_err());
+    assert!(writer.commit().is_err());
+    assert!(writer.mark().is_err());
+    writer.begin().unwrap();
+    assert!(writer.begin().is_err());
+    writer.abort().unwrap();
+}
