@@ -1,1 +1,0 @@
-//! A node: RPC and REST for the truth, ZMQ as doorbell.
