@@ -1,1 +1,0 @@
-//! The simulator: a chain of its own, no node needed.

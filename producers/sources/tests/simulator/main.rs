@@ -1,0 +1,6 @@
+//! The simulator, as its callers and as real nodes see it.
+
+mod ledger;
+mod nodes;
+mod source;
+mod world;
