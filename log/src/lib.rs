@@ -224,6 +224,12 @@ pub trait PartitionReader: Send {
     /// within `wait`.
     fn read(&mut self, max_bytes: usize, wait: Duration) -> Result<Vec<Record>>;
 
+    /// Whether the reader has come to the end of what was committed when it was opened, or sought last. Where a read is
+    /// empty and this is `false`, the log did not answer in time, and nothing follows from the silence.
+    fn is_at_end(&self) -> bool {
+        true
+    }
+
     /// Goes on at `offset`.
     fn seek(&mut self, offset: i64) -> Result<()>;
 }

@@ -60,6 +60,28 @@ impl ChainLog {
         Ok(None)
     }
 
+    /// The events of a partition that start at `from` or later, as far as the log goes now.
+    ///
+    /// # Errors
+    /// What the log said. An item is an error where a record is not such an event.
+    pub fn events<E: Event>(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+    ) -> Result<impl Iterator<Item = Result<Located<E>>> + use<E>> {
+        let bounds = self.log.bounds(topic, partition)?;
+        let mut stream = Stream::open(
+            &*self.log,
+            topic,
+            partition,
+            from.clamp(bounds.start, bounds.end.max(bounds.start)),
+        )?;
+        stream.fetch(LOOK_BYTES);
+        let chain = self.clone();
+        Ok(std::iter::from_fn(move || chain.next_whole(&mut stream, bounds.end).transpose()))
+    }
+
     /// The last event of a partition.
     ///
     /// # Errors

@@ -1,34 +1,43 @@
 //! One partition, record by record.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::{Log, PartitionReader, Record, Result, StartAt};
+use crate::{Class, Error, Log, PartitionReader, Record, Result, StartAt};
 
 /// Bytes asked for in one read of a partition. Bounds memory: with twelve partitions, a few megabytes.
 pub(super) const FETCH_BYTES: usize = 256 * 1024;
 
-/// How long one read may wait for a record below the end that the log itself named.
-const READ_WAIT: Duration = Duration::from_secs(1);
+/// How long one read may wait.
+const READ_WAIT: Duration = Duration::from_millis(50);
+
+/// How long a log may be silent where it has neither given a record nor come to its end.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// How long a record that is committed may take to come. On Kafka a commit becomes visible partition by partition.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A partition read forwards, with what was read ahead.
 pub(super) struct Stream {
+    topic: Arc<str>,
+    partition: i32,
     reader: Box<dyn PartitionReader>,
     /// Every committed record of `from..ahead`.
     buffer: VecDeque<Record>,
     from: i64,
     ahead: i64,
     fetch_bytes: usize,
+    /// The end that was asked for since the reader was opened or sought: what it knows of its end may be older than any
+    /// later one.
+    horizon: Option<i64>,
 }
 
 impl Stream {
     /// Opens several partitions of a topic, in the order of `from`.
     pub(super) fn open_all(log: &dyn Log, from: &[StartAt]) -> Result<Vec<Self>> {
         let readers = log.partition_readers(from)?;
-        Ok(readers.into_iter().zip(from).map(|(reader, start)| Self::new(reader, start.offset)).collect())
+        Ok(readers.into_iter().zip(from).map(|(reader, start)| Self::new(reader, start)).collect())
     }
 
     /// Opens one partition.
@@ -38,8 +47,17 @@ impl Stream {
         Ok(streams.pop().expect("a log gives as many readers as it was asked for"))
     }
 
-    fn new(reader: Box<dyn PartitionReader>, offset: i64) -> Self {
-        Self { reader, buffer: VecDeque::new(), from: offset, ahead: offset, fetch_bytes: FETCH_BYTES }
+    fn new(reader: Box<dyn PartitionReader>, start: &StartAt) -> Self {
+        Self {
+            topic: start.topic.as_str().into(),
+            partition: start.partition,
+            reader,
+            buffer: VecDeque::new(),
+            from: start.offset,
+            ahead: start.offset,
+            fetch_bytes: FETCH_BYTES,
+            horizon: None,
+        }
     }
 
     /// Sets how much to read ahead, for reads that will not go on where they end.
@@ -54,11 +72,8 @@ impl Stream {
 
     /// The next record below `end`, left in place; `None` where nothing committed is left below it.
     pub(super) fn peek(&mut self, end: i64) -> Result<Option<&Record>> {
-        while self.buffer.is_empty() && self.ahead < end {
-            let records = self.reader.read(self.fetch_bytes, READ_WAIT)?;
-            let Some(last) = records.last() else { return Ok(None) };
-            self.ahead = last.offset + 1;
-            self.buffer.extend(records);
+        if self.buffer.is_empty() && self.ahead < end {
+            self.read_or_end(end)?;
         }
         Ok(self.buffer.front().filter(|record| record.offset < end))
     }
@@ -78,14 +93,46 @@ impl Stream {
     /// Takes the next record, which must come at `offset` or before; `None` where it is not there.
     pub(super) fn expect(&mut self, offset: i64) -> Result<Option<Record>> {
         let started = Instant::now();
-        loop {
-            if let Some(record) = self.next(offset + 1)? {
-                return Ok(Some(record));
-            }
-            if !self.buffer.is_empty() || self.ahead > offset || started.elapsed() > PATIENCE {
-                return Ok(None);
+        while self.buffer.is_empty() && self.ahead <= offset {
+            if !self.read()? && started.elapsed() > PATIENCE {
+                // Before it counts as missing, the log must have said so.
+                self.horizon = Some(self.ahead);
+                self.read_or_end(offset + 1)?;
+                break;
             }
         }
+        match self.buffer.front() {
+            Some(record) if record.offset <= offset => self.next(offset + 1),
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads on; says whether there was a record.
+    fn read(&mut self) -> Result<bool> {
+        let records = self.reader.read(self.fetch_bytes, READ_WAIT)?;
+        let Some(last) = records.last() else { return Ok(false) };
+        self.ahead = last.offset + 1;
+        self.buffer.extend(records);
+        Ok(true)
+    }
+
+    /// Reads on; without a record, the log has certainly come to `end`.
+    fn read_or_end(&mut self, end: i64) -> Result<()> {
+        if self.horizon.is_some_and(|horizon| horizon < end) && self.reader.is_at_end() {
+            self.reader.seek(self.ahead)?;
+        }
+        self.horizon = self.horizon.max(Some(end));
+        let started = Instant::now();
+        while !self.read()? && !self.reader.is_at_end() {
+            if started.elapsed() > SILENCE {
+                return Err(Error::Store {
+                    attempt: format!("read {}/{} from offset {}", self.topic, self.partition, self.ahead),
+                    reason: format!("the log has been silent for {} s", SILENCE.as_secs()),
+                    class: Class::Retry,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Goes on at `offset`.
@@ -98,6 +145,7 @@ impl Stream {
             self.reader.seek(offset)?;
             self.buffer.clear();
             self.ahead = offset;
+            self.horizon = None;
         }
         self.from = offset;
         Ok(())

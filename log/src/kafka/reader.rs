@@ -303,6 +303,8 @@ pub(super) struct KafkaPartitionReader {
     queue: PartitionQueue<Listener>,
     decoder: Decoder,
     position: Position,
+    /// Whether the broker said that there is no more, since the partition was opened or sought.
+    at_end: bool,
     /// Set where reading on makes no sense before a seek.
     broken: Option<Broken>,
 }
@@ -314,6 +316,7 @@ pub(super) fn partition_readers(
 ) -> Result<Vec<KafkaPartitionReader>> {
     let positions = positions(cluster, from)?;
     let consumer: BaseConsumer<Listener> = config(cluster.options(), PARTITION_QUEUE_KIBIBYTES)
+        .set("enable.partition.eof", "true")
         .create_with_context(Listener::default())
         .map_err(|e| fault::failed("make readers".into(), &e))?;
     let consumer = Arc::new(consumer);
@@ -327,6 +330,7 @@ pub(super) fn partition_readers(
                 consumer: consumer.clone(),
                 decoder: Decoder::default(),
                 position: position.clone(),
+                at_end: false,
                 broken: None,
             })
         })
@@ -387,6 +391,7 @@ impl PartitionReader for KafkaPartitionReader {
                     bytes += weight(&record);
                     records.push(record);
                 }
+                Some(Err(KafkaError::PartitionEOF(_))) => self.at_end = true,
                 Some(Err(error)) => match Trouble::of(error) {
                     Trouble::Passes => {}
                     Trouble::OutOfRange => self.broken = Some(Broken::OutOfRange(self.position.clone())),
@@ -408,6 +413,10 @@ impl PartitionReader for KafkaPartitionReader {
         }
     }
 
+    fn is_at_end(&self) -> bool {
+        self.at_end
+    }
+
     fn seek(&mut self, offset: i64) -> Result<()> {
         let (topic, partition) = (self.position.topic.clone(), self.position.partition);
         if offset < 0 {
@@ -423,6 +432,7 @@ impl PartitionReader for KafkaPartitionReader {
             std::thread::sleep(SEEK_PAUSE);
         }
         self.position.next = offset;
+        self.at_end = false;
         self.broken = None;
         Ok(())
     }
