@@ -1,0 +1,144 @@
+//! A feed that loses messages: each loss is an event of its own, and so is its repair.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sluice_test_support::sluice_schemas::{StatusEvent, StatusKind};
+use sluice_test_support::{
+    Dir, FEE, Fate, Flavour, Lock, LogKind, Node, Pipeline, View, Wallet, ZmqProxy, parts, serde_json, soon,
+};
+
+/// Messages lost in one go.
+const LOST: u32 = 7;
+
+#[test]
+fn lost_messages_of_bitcoin_sv_are_announced_and_repaired() {
+    lose(Flavour::Bsv, "rawtx2");
+}
+
+#[test]
+fn lost_messages_of_bitcoin_core_are_announced_and_repaired() {
+    lose(Flavour::Btc, "sequence");
+}
+
+fn lose(flavour: Flavour, topic: &'static str) {
+    if !parts::have_node(flavour) {
+        return;
+    }
+    let (node, mut wallet) = Node::start_funded(flavour, 100);
+    let proxy = ZmqProxy::start(node.zmq());
+    let dir = Dir::new("loss");
+    let log = LogKind::Sqlite.url(&dir);
+    // The usual, long time between two comparisons: what repairs here is the gap in the numbers.
+    let pipeline = Pipeline::new(dir, log, &["--node", &node.url(), "--zmq", proxy.endpoint()]);
+    let producer = pipeline.up();
+    let mut view = pipeline.view();
+    send(&node, &mut wallet, 3);
+    view.equals(&node);
+    wait_until_heard(&node, &mut wallet, &mut view);
+
+    let lost = lose_next(&proxy, topic, LOST);
+    send(&node, &mut wallet, LOST);
+    soon("the proxy to lose them", || match lost.load(Ordering::SeqCst) {
+        LOST => Ok(()),
+        less => Err(less),
+    });
+    assert!(view.status_of(StatusKind::GapDetected).is_empty(), "who could know yet");
+    // The next message shows the gap.
+    send(&node, &mut wallet, 1);
+    view.reaches_mempool_of(&node);
+    let (detected, repaired) = gap(&mut view);
+    assert!(detected.feed.as_deref().is_some_and(|feed| feed.contains(topic)), "{detected:?}");
+    assert_eq!(detected.to.unwrap() - detected.from.unwrap() + 1, i64::from(LOST), "{detected:?}");
+    assert_eq!((detected.from, detected.to, &detected.feed), (repaired.from, repaired.to, &repaired.feed));
+    assert_eq!(repaired.recovered, Some(i64::from(LOST)), "{repaired:?}");
+
+    // The same, as a person sees it.
+    let tail = pipeline.sluice(&["tail", "status", "--json", "--from", "genesis", "--no-follow"]).succeeded();
+    let kinds: Vec<_> = tail
+        .stdout
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["kind"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    for kind in ["GAP_DETECTED", "GAP_REPAIRED"] {
+        assert_eq!(kinds.iter().filter(|k| *k == kind).count(), 1, "{kinds:?}");
+    }
+
+    // A lost announcement of a block costs nothing but time.
+    proxy.set(
+        |topic, _, _| if topic.contains("block") || topic == "sequence" { Fate::Lost } else { Fate::Passed },
+    );
+    node.mine(1);
+    view.equals(&node);
+    assert!(producer.stop().success());
+    pipeline.verify_against(&node);
+}
+
+#[test]
+fn a_loss_that_no_later_message_shows_is_found_by_comparing() {
+    if !parts::have_node(Flavour::Bsv) {
+        return;
+    }
+    let (node, mut wallet) = Node::start_funded(Flavour::Bsv, 100);
+    let proxy = ZmqProxy::start(node.zmq());
+    let dir = Dir::new("loss");
+    let log = LogKind::Sqlite.url(&dir);
+    let options = ["--node", &node.url(), "--zmq", proxy.endpoint(), "--reconcile-interval", "1s"];
+    let pipeline = Pipeline::new(dir, log, &options);
+    let producer = pipeline.up();
+    let mut view = pipeline.view();
+    send(&node, &mut wallet, 3);
+    view.equals(&node);
+    proxy.set(|_, _, _| Fate::Lost);
+    send(&node, &mut wallet, LOST);
+    view.reaches_mempool_of(&node);
+    soon("every loss to be announced as repaired", || {
+        let repaired: i64 = view.status_of(StatusKind::GapRepaired).iter().filter_map(|e| e.recovered).sum();
+        if repaired == i64::from(LOST) { Ok(()) } else { Err(repaired) }
+    });
+    assert!(!view.status_of(StatusKind::GapDetected).is_empty());
+    assert!(producer.stop().success());
+}
+
+fn send(node: &Node, wallet: &mut Wallet, count: u32) {
+    for _ in 0..count {
+        node.send(&Wallet::pay(&wallet.take(), Lock::Anyone, FEE));
+    }
+}
+
+/// Subscriptions take a moment to reach the node: a message that comes by the feed shows that they have.
+fn wait_until_heard(node: &Node, wallet: &mut Wallet, view: &mut View) {
+    for _ in 0..2 {
+        send(node, wallet, 1);
+        view.reaches_mempool_of(node);
+    }
+}
+
+/// Loses the next `count` messages of a topic and says how many it has lost so far.
+fn lose_next(proxy: &ZmqProxy, lost_topic: &'static str, count: u32) -> Arc<AtomicU32> {
+    let lost = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&lost);
+    proxy.set(move |topic, _, _| {
+        if topic != lost_topic || counter.load(Ordering::SeqCst) == count {
+            return Fate::Passed;
+        }
+        counter.fetch_add(1, Ordering::SeqCst);
+        Fate::Lost
+    });
+    lost
+}
+
+/// The one gap, and its repair.
+fn gap(view: &mut View) -> (StatusEvent, StatusEvent) {
+    soon("a gap and its repair", || {
+        let detected = view.status_of(StatusKind::GapDetected);
+        let repaired = view.status_of(StatusKind::GapRepaired);
+        match (&detected[..], &repaired[..]) {
+            ([detected], [repaired]) => Ok((detected.clone(), repaired.clone())),
+            _ => Err((detected, repaired)),
+        }
+    })
+}
