@@ -1,4 +1,5 @@
 //! Bytes that fastavro wrote (`golden/make.py`) are the bytes that we write, and read back.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What people and scripts see.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Raw transactions are rebuilt byte for byte, and an event that contradicts itself is found out.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

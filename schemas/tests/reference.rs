@@ -1,4 +1,5 @@
 //! apache-avro reads what we write and writes what we read, for any event; nothing from outside panics.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

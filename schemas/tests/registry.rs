@@ -1,5 +1,6 @@
 //! Against a real schema registry (Apicurio, by `tests/parts/run-registry.sh`). Where it cannot be started the tests say so
 //! and pass, except in CI.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::TcpListener;
 use std::path::Path;
