@@ -1,8 +1,8 @@
 //! What every process needs: options, logs, metrics and health, start and stop.
 
-pub mod exit;
 pub mod health;
 pub mod logging;
 pub mod metrics;
 pub mod options;
 pub mod shutdown;
+pub mod terminal;

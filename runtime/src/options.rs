@@ -12,6 +12,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use etcetera::BaseStrategy as _;
 use sluice_log::Log;
 use sluice_log::chain::ChainLog;
+use sluice_schemas::registry::{self, Registry};
 use sluice_schemas::{Codec, Network, Topics};
 use url::Url;
 
@@ -66,23 +67,23 @@ fn one_line(rendered: &str) -> String {
 #[command(next_help_heading = "Log options")]
 pub struct LogOptions {
     /// Directory of everything kept on this machine [default: chainsluice in the platform's data directory]
-    #[arg(long, env = "SLUICE_DATA_DIR", value_name = "DIR")]
+    #[arg(long, global = true, env = "SLUICE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
     /// The event log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT…][?OPTION=VALUE] [default: sqlite:DATA_DIR/log.db]
-    #[arg(long, env = "SLUICE_LOG", value_name = "URL", hide_env_values = true)]
+    #[arg(long, global = true, env = "SLUICE_LOG", value_name = "URL", hide_env_values = true)]
     pub log: Option<LogUrl>,
 
     /// The network; gives the topic prefix its default [default: the one network that the log holds]
-    #[arg(long, env = "SLUICE_NETWORK", value_name = "NETWORK", value_parser = network_parser())]
+    #[arg(long, global = true, env = "SLUICE_NETWORK", value_name = "NETWORK", value_parser = network_parser())]
     pub network: Option<Network>,
 
     /// What the names of the topics start with [default: the network's name, as in btc.mainnet]
-    #[arg(long, env = "SLUICE_PREFIX", value_name = "PREFIX", value_parser = parse_prefix)]
+    #[arg(long, global = true, env = "SLUICE_PREFIX", value_name = "PREFIX", value_parser = parse_prefix)]
     pub prefix: Option<String>,
 
     /// Confluent-compatible schema registry: events carry its schema ids [default: none, Avro single-object encoding]
-    #[arg(long, env = "SLUICE_SCHEMA_REGISTRY", value_name = "URL", hide_env_values = true, value_parser = parse_http)]
+    #[arg(long, global = true, env = "SLUICE_SCHEMA_REGISTRY", value_name = "URL", hide_env_values = true, value_parser = parse_http)]
     pub schema_registry: Option<Url>,
 }
 
@@ -153,10 +154,22 @@ impl LogOptions {
         }
     }
 
-    /// How events are framed.
-    pub fn codec(&self) -> anyhow::Result<Codec> {
-        match &self.schema_registry {
-            Some(url) => anyhow::bail!("--schema-registry {url} is not supported yet"),
+    /// The schema registry, where one was named. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// `Usage` where its URL cannot be used.
+    pub fn registry(&self) -> anyhow::Result<Option<Registry>> {
+        let Some(url) = &self.schema_registry else { return Ok(None) };
+        let options = registry::Options { credentials: registry::Credentials::from_env(), ca_pem: None };
+        match Registry::new(url.as_str(), options) {
+            Ok(registry) => Ok(Some(registry)),
+            Err(error) => Err(Usage { option: "--schema-registry", reason: error.to_string() }.into()),
+        }
+    }
+
+    fn codec(&self, topics: &Topics) -> anyhow::Result<Codec> {
+        match self.registry()? {
+            Some(registry) => Ok(Codec::with_registry(registry, topics)?),
             None => Ok(Codec::single_object()),
         }
     }
@@ -178,7 +191,7 @@ impl LogOptions {
     }
 
     fn chain_log(&self, log: Arc<dyn Log>, topics: Topics) -> anyhow::Result<ChainLog> {
-        Ok(ChainLog { log, codec: self.codec()?, topics })
+        Ok(ChainLog { log, codec: self.codec(&topics)?, topics })
     }
 }
 

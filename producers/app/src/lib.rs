@@ -1,1 +1,78 @@
-//! (placeholder)
+//! The producer process: options, source, log and publisher put together.
+//!
+//! Used by `sluice-producer`, which is this stage alone for its own container, and by `sluice up`.
+
+pub mod health;
+pub mod options;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::{Context, anyhow};
+use sluice_publisher::{Config, Monitor, Publisher};
+use sluice_runtime::options::LogOptions;
+use sluice_runtime::shutdown::Shutdown;
+
+use crate::options::{ProducerOptions, SourceOptions};
+
+/// A producer at work.
+pub struct Running {
+    /// What it is doing.
+    pub monitor: Arc<Monitor>,
+    /// Where its events come from, for people.
+    pub source: String,
+    /// Where its events go, for people, without secrets.
+    pub log: String,
+    thread: JoinHandle<sluice_publisher::Result<()>>,
+}
+
+/// Opens source and log and starts to publish. `shutdown` ends it; it is requested too when the producer ends by
+/// itself.
+///
+/// # Errors
+/// What is wrong with options, source or log, in one line.
+pub fn start(
+    log: &LogOptions,
+    source: &SourceOptions,
+    producer: &ProducerOptions,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Running> {
+    let source = source.open(log.network, log.data_dir()?)?;
+    let chain_log = log.open_for(source.network())?;
+    let config = Config {
+        partitions: producer.partitions,
+        mempool: !producer.no_mempool,
+        reconcile_interval: producer.reconcile_interval,
+        heartbeat_interval: producer.heartbeat_interval,
+        ..Config::default()
+    };
+    let monitor = Arc::new(Monitor::default());
+    let (source_id, log_url) = (source.id().to_owned(), chain_log.log.url().to_owned());
+    let publisher = Publisher::new(config, chain_log, source, monitor.clone(), shutdown.flag());
+    let ended = shutdown.clone();
+    let thread = std::thread::Builder::new().name("publisher".into()).spawn(move || {
+        let result = publisher.run();
+        ended.request();
+        result
+    })?;
+    Ok(Running { monitor, source: source_id, log: log_url, thread })
+}
+
+impl Running {
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// What stopped the producer, where nobody asked it to.
+    pub fn wait(self) -> anyhow::Result<()> {
+        let result = self
+            .thread
+            .join()
+            .map_err(|_| anyhow!("the publisher panicked; this is a defect, please report it"))?;
+        result.with_context(|| format!("failed to publish {} on {}", self.source, self.log))
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+}

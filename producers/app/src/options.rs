@@ -1,0 +1,184 @@
+//! The producer's options, checked against each other before anything starts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use sluice_runtime::options::{Usage, parse_http};
+use sluice_schemas::Network;
+use sluice_sources::Source;
+use sluice_sources::node::{Auth, NodeConfig, NodeSource, Zmq};
+use sluice_sources::simulator::{SimulatorConfig, SimulatorSource};
+use url::Url;
+
+/// Where chain events come from.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Source options")]
+pub struct SourceOptions {
+    /// A Bitcoin Core or Bitcoin SV node's RPC address, for example http://user:password@127.0.0.1:8332. The node needs
+    /// `rest=1`; for a mempool that follows at once also ZMQ. Without it the built-in simulator runs.
+    #[arg(long, env = "SLUICE_NODE", value_name = "URL", hide_env_values = true, value_parser = parse_http)]
+    pub node: Option<Url>,
+
+    /// User of the node's RPC; the password comes from SLUICE_NODE_PASSWORD or --node-password-file.
+    #[arg(long, env = "SLUICE_NODE_USER", value_name = "USER", requires = "node")]
+    pub node_user: Option<String>,
+
+    /// File with the password of the node's RPC.
+    #[arg(long, env = "SLUICE_NODE_PASSWORD_FILE", value_name = "FILE", requires = "node_user")]
+    pub node_password_file: Option<PathBuf>,
+
+    /// The node's cookie file, read again when the node has made a new one.
+    #[arg(
+        long,
+        env = "SLUICE_NODE_COOKIE",
+        value_name = "FILE",
+        requires = "node",
+        conflicts_with = "node_user"
+    )]
+    pub node_cookie: Option<PathBuf>,
+
+    /// ZMQ addresses of the node, for example tcp://127.0.0.1:28332; may be given several times [default: what the node
+    /// says by RPC]
+    #[arg(long, env = "SLUICE_ZMQ", value_name = "ENDPOINT", requires = "node", value_delimiter = ',')]
+    pub zmq: Vec<String>,
+
+    /// Simulator: seed of everything it makes up; the same seed makes the same chain.
+    #[arg(long, env = "SLUICE_SIM_SEED", value_name = "N", default_value_t = 1, conflicts_with = "node")]
+    pub sim_seed: u64,
+
+    /// Simulator: time from block to block, for example 500ms or 10s.
+    #[arg(long, env = "SLUICE_SIM_BLOCK_INTERVAL", value_name = "DURATION", default_value = "5s",
+          value_parser = humantime::parse_duration, conflicts_with = "node")]
+    pub sim_block_interval: Duration,
+
+    /// Simulator: transactions per second.
+    #[arg(
+        long,
+        env = "SLUICE_SIM_TX_RATE",
+        value_name = "N",
+        default_value_t = 5.0,
+        conflicts_with = "node"
+    )]
+    pub sim_tx_rate: f64,
+
+    /// Simulator: share of blocks that start a reorg, 0 to 1.
+    #[arg(
+        long,
+        env = "SLUICE_SIM_REORG_RATE",
+        value_name = "SHARE",
+        default_value_t = 0.05,
+        conflicts_with = "node"
+    )]
+    pub sim_reorg_rate: f64,
+
+    /// Simulator: height at which the chain ends [default: never]
+    #[arg(long, env = "SLUICE_SIM_BLOCKS", value_name = "N", conflicts_with = "node")]
+    pub sim_blocks: Option<u64>,
+}
+
+/// How the producer works.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Producer options")]
+pub struct ProducerOptions {
+    /// Partitions of the transactions and mempool topics, when they are created. Cannot be changed later.
+    #[arg(long, env = "SLUICE_PARTITIONS", value_name = "N", default_value_t = sluice_schemas::topics::DEFAULT_PARTITIONS,
+          value_parser = clap::value_parser!(i32).range(1..=1024))]
+    pub partitions: i32,
+
+    /// Leave the mempool out.
+    #[arg(long, env = "SLUICE_NO_MEMPOOL")]
+    pub no_mempool: bool,
+
+    /// Time from one comparison of the mempool view with the node's mempool to the next.
+    #[arg(long, env = "SLUICE_RECONCILE_INTERVAL", value_name = "DURATION", default_value = "60s",
+          value_parser = humantime::parse_duration)]
+    pub reconcile_interval: Duration,
+
+    /// Time from one heartbeat on the status topic to the next.
+    #[arg(long, env = "SLUICE_HEARTBEAT_INTERVAL", value_name = "DURATION", default_value = "10s",
+          value_parser = humantime::parse_duration)]
+    pub heartbeat_interval: Duration,
+
+    /// Serve /livez, /readyz and /metrics here, for example 127.0.0.1:9100 [default: not at all]
+    #[arg(long, env = "SLUICE_HEALTH", value_name = "ADDRESS")]
+    pub health: Option<SocketAddr>,
+}
+
+impl SourceOptions {
+    /// Opens the source. `data_dir` is where the simulator keeps its place.
+    ///
+    /// # Errors
+    /// Wrong credentials, another network, no such file: one line that names the option.
+    pub fn open(&self, network: Option<Network>, data_dir: PathBuf) -> anyhow::Result<Arc<dyn Source>> {
+        match &self.node {
+            Some(url) => {
+                let zmq = if self.zmq.is_empty() { Zmq::Discover } else { Zmq::Endpoints(self.zmq.clone()) };
+                let config =
+                    NodeConfig { zmq, network, ..NodeConfig::new(without_credentials(url), self.auth(url)?) };
+                Ok(Arc::new(NodeSource::connect(config)?))
+            }
+            None => {
+                let network = network.unwrap_or(Network::BtcRegtest);
+                let config = SimulatorConfig {
+                    network,
+                    seed: self.sim_seed,
+                    block_interval: self.sim_block_interval,
+                    tx_rate: self.sim_tx_rate,
+                    reorg_rate: self.sim_reorg_rate,
+                    blocks: self.sim_blocks,
+                    state: Some(data_dir.join("simulator").join(network.name())),
+                    ..SimulatorConfig::default()
+                };
+                Ok(Arc::new(SimulatorSource::new(config)?))
+            }
+        }
+    }
+
+    fn auth(&self, url: &Url) -> anyhow::Result<Auth> {
+        if let Some(file) = &self.node_cookie {
+            return Ok(Auth::CookieFile(file.clone()));
+        }
+        let (user, password) = match (&self.node_user, url.username()) {
+            (Some(user), _) => (user.clone(), self.password()?),
+            (None, "") => {
+                let reason =
+                    "needs credentials: user and password in the URL, --node-user, or --node-cookie".into();
+                return Err(Usage { option: "--node", reason }.into());
+            }
+            (None, user) => (decoded(user), decoded(url.password().unwrap_or_default())),
+        };
+        Ok(Auth::UserPassword { user, password })
+    }
+
+    fn password(&self) -> anyhow::Result<String> {
+        match &self.node_password_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file)
+                    .with_context(|| format!("--node-password-file: failed to read {}", file.display()))?;
+                Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+            }
+            None => std::env::var("SLUICE_NODE_PASSWORD").map_err(|_| {
+                let reason = "needs --node-password-file or SLUICE_NODE_PASSWORD".into();
+                Usage { option: "--node-user", reason }.into()
+            }),
+        }
+    }
+}
+
+fn decoded(part: &str) -> String {
+    url::form_urlencoded::parse(format!("x={}", part.replace('+', "%2B")).as_bytes())
+        .next()
+        .map(|(_, value)| value.into_owned())
+        .unwrap_or_default()
+}
+
+fn without_credentials(url: &Url) -> Url {
+    let mut url = url.clone();
+    // Both fail only for URLs without a host, which the option's parser refuses.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
+}

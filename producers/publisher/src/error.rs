@@ -1,0 +1,103 @@
+//! What can stop a publisher, and what to do about it.
+
+use bitcoin::BlockHash;
+use sluice_log::Class;
+use sluice_schemas::Network;
+
+/// Result within this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the publisher.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] sluice_log::Error),
+    /// The source failed.
+    #[error(transparent)]
+    Source(#[from] sluice_sources::Error),
+    /// The body that came is not the block's.
+    #[error("body of block {hash} at height {height} is unusable")]
+    Body {
+        /// The block asked for.
+        hash: BlockHash,
+        /// Its height.
+        height: i32,
+        /// What is wrong.
+        #[source]
+        source: sluice_body::Error,
+    },
+    /// A header breaks a rule.
+    #[error("{source_id} sent a header that breaks a rule")]
+    Header {
+        /// Which source.
+        source_id: String,
+        /// Which rule, hash and height.
+        #[source]
+        source: sluice_chain::Error,
+    },
+    /// An event could not be encoded or decoded.
+    #[error(transparent)]
+    Codec(#[from] sluice_schemas::codec::Error),
+    /// The log holds another network.
+    #[error(
+        "the log holds {log}, but {source_id} is on {found}; give each network a log or a --prefix of its own"
+    )]
+    WrongNetwork {
+        /// What the log holds.
+        log: String,
+        /// Which source.
+        source_id: String,
+        /// Its network.
+        found: Network,
+    },
+    /// The source's chain does not share the log's first block.
+    #[error(
+        "{source_id} does not have the log's first block {first}; it follows another chain than the log holds"
+    )]
+    OtherChain {
+        /// Which source.
+        source_id: String,
+        /// First block of the log.
+        first: BlockHash,
+    },
+    /// The process was asked to stop.
+    #[error("stopped")]
+    Stopped,
+    /// Another process stands for producer now.
+    #[error("another producer leads now")]
+    LeadLost,
+    /// The log's own events contradict each other.
+    #[error("the log contradicts itself: {0}; run `sluice verify`")]
+    Inconsistent(String),
+}
+
+/// What the run loop does after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recovery {
+    /// The source's trouble: keep the lead, try again later.
+    RetrySource,
+    /// The log's trouble: give the transaction up and take over again, later.
+    TakeOverAgain,
+    /// Another producer leads: stand by.
+    StandBy,
+    /// A person is needed.
+    Stop,
+}
+
+impl Error {
+    pub(crate) fn recovery(&self) -> Recovery {
+        match self {
+            Self::Log(error) => match error.class() {
+                Class::Retry | Class::Abort => Recovery::TakeOverAgain,
+                Class::Fenced => Recovery::StandBy,
+                Class::Fatal => Recovery::Stop,
+            },
+            Self::Source(error) if error.is_transient() => Recovery::RetrySource,
+            Self::Body { .. } => Recovery::RetrySource,
+            Self::LeadLost => Recovery::StandBy,
+            _ => Recovery::Stop,
+        }
+    }
+}
