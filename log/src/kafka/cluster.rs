@@ -1,8 +1,7 @@
 //! The cluster as a client without a group sees it: topics, offsets, and calls that wait for a broker, but not forever.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -10,9 +9,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::Metadata;
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
+use rdkafka::{Offset, TopicPartitionList};
+use tracing::{debug, warn};
 
 use super::fault;
-use super::listener::{Listener, lock};
+use super::listener::Listener;
 use super::options::Options;
 use crate::{Bounds, Class, Error, Result};
 
@@ -22,13 +23,12 @@ pub(super) const CALL_WAIT: Duration = Duration::from_secs(20);
 const FIRST_TRY: Duration = Duration::from_secs(1);
 /// Pause before the same call is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// How long to wait for the marker of a transaction that this process has committed.
-const MARKER_WAIT: Duration = Duration::from_secs(20);
+/// How long a commit waits for its markers.
+const MARKER_WAIT: Duration = Duration::from_secs(5);
+/// Pauses between two looks at the markers: the first, and the longest.
+const MARKER_PAUSE: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
 /// How often the client's own events are taken in.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
-
-/// A partition, by topic and number.
-type Place = (Arc<str>, i32);
 
 /// A connection to the cluster, shared by everything that a log gives out.
 pub(super) struct Cluster {
@@ -36,9 +36,6 @@ pub(super) struct Cluster {
     client: Arc<BaseConsumer<Listener>>,
     stop: Arc<AtomicBool>,
     drain: Option<JoinHandle<()>>,
-    /// Ends of partitions after this process's last commit. Kafka answers a commit before its markers are written; so
-    /// that a process finds what it has committed, `bounds` waits for these.
-    promised: Mutex<HashMap<Place, i64>>,
 }
 
 impl Cluster {
@@ -67,8 +64,7 @@ impl Cluster {
             reason: e.to_string(),
             class: Class::Retry,
         })?;
-        let cluster =
-            Self { options, client, stop, drain: Some(drain), promised: Mutex::new(HashMap::new()) };
+        let cluster = Self { options, client, stop, drain: Some(drain) };
         // Asks for no topic in particular: a topic that is missing is no reason not to connect.
         cluster.patiently(|| attempt.clone(), |client, wait| client.client().fetch_metadata(None, wait))?;
         Ok(cluster)
@@ -147,28 +143,6 @@ impl Cluster {
 
     /// What a read-committed reader can see of a partition.
     pub(super) fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds> {
-        let promised = lock(&self.promised).get(&(Arc::from(topic), partition)).copied();
-        let deadline = Instant::now() + MARKER_WAIT;
-        loop {
-            let bounds = self.bounds_now(topic, partition)?;
-            match promised {
-                Some(promised) if bounds.end < promised && Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                Some(promised) => {
-                    let mut all = lock(&self.promised);
-                    let key = (Arc::from(topic), partition);
-                    if all.get(&key) == Some(&promised) {
-                        all.remove(&key);
-                    }
-                    return Ok(bounds);
-                }
-                None => return Ok(bounds),
-            }
-        }
-    }
-
-    fn bounds_now(&self, topic: &str, partition: i32) -> Result<Bounds> {
         if !is_topic_name(topic) || partition < 0 {
             return Err(Error::NoSuchPartition { topic: topic.to_owned(), partition });
         }
@@ -195,12 +169,38 @@ impl Cluster {
         }
     }
 
-    /// Notes the offsets that committed transactions reach.
-    pub(super) fn promise(&self, ends: Vec<(Arc<str>, i32, i64)>) {
-        let mut promised = lock(&self.promised);
-        for (topic, partition, end) in ends {
-            promised.insert((topic, partition), end);
+    /// Waits until readers can see these partitions up to these offsets. Kafka answers a commit when it is decided, and
+    /// writes the markers that make it visible a moment later. (A next transaction would have to wait for them anyway.)
+    pub(super) fn wait_until_visible(&self, mut ends: Vec<(Arc<str>, i32, i64)>) {
+        let deadline = Instant::now() + MARKER_WAIT;
+        let (mut pause, longest) = MARKER_PAUSE;
+        while !ends.is_empty() {
+            match self.stable_offsets(&ends) {
+                Ok(found) => ends.retain(|(topic, partition, end)| {
+                    let stable = found.find_partition(topic, *partition).map(|e| e.offset());
+                    !matches!(stable, Some(Offset::Offset(stable)) if stable >= *end)
+                }),
+                Err(error) => debug!(%error, "failed to look for the markers of a commit"),
+            }
+            if !ends.is_empty() {
+                if Instant::now() >= deadline {
+                    warn!(partitions = ends.len(), "a commit is durable, but not visible yet");
+                    return;
+                }
+                std::thread::sleep(pause);
+                pause = longest.min(pause * 2);
+            }
         }
+    }
+
+    /// Last stable offsets, of all partitions by one request to each broker.
+    fn stable_offsets(&self, of: &[(Arc<str>, i32, i64)]) -> KafkaResult<TopicPartitionList> {
+        let mut list = TopicPartitionList::with_capacity(of.len());
+        for (topic, partition, _) in of {
+            // To ListOffsets, the end is one more timestamp.
+            list.add_partition_offset(topic, *partition, Offset::End)?;
+        }
+        self.client.offsets_for_times(list, FIRST_TRY)
     }
 }
 

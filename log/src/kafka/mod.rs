@@ -104,7 +104,6 @@ impl Log for KafkaLog {
     }
 
     fn offset_at(&self, topic: &str, partition: i32, timestamp: i64) -> Result<Option<i64>> {
-        // Waits for markers of our own, and fails where there is no such partition.
         let bounds = self.cluster.bounds(topic, partition)?;
         if bounds.start >= bounds.end {
             return Ok(None);

@@ -235,25 +235,32 @@ impl<'a> Admin<'a> {
 /// Creates the missing topics and checks all of them.
 pub(super) fn ensure(cluster: &Cluster, specs: &[TopicSpec]) -> Result<Vec<TopicOutcome>> {
     let admin = Admin::new(cluster)?;
-    specs
-        .iter()
-        .map(|spec| {
-            if !is_topic_name(&spec.name) {
-                return Err(Error::Store {
-                    attempt: format!("create topic {:?}", spec.name),
-                    reason: "Kafka's topic names have 1 to 249 letters, digits, dots, dashes and underscores"
-                        .into(),
-                    class: Class::Fatal,
-                });
-            }
-            let (outcome, found) = match admin.find(&spec.name)? {
-                Some(found) => (TopicOutcome::Present, found),
-                None => (admin.create(spec)?, admin.wait_for(spec)?),
-            };
-            admin.check(spec, &found)?;
-            Ok(outcome)
-        })
-        .collect()
+    let mut present = Vec::with_capacity(specs.len());
+    for spec in specs {
+        if !is_topic_name(&spec.name) {
+            return Err(Error::Store {
+                attempt: format!("create topic {:?}", spec.name),
+                reason: "Kafka's topic names have 1 to 249 letters, digits, dots, dashes and underscores"
+                    .into(),
+                class: Class::Fatal,
+            });
+        }
+        let found = admin.find(&spec.name)?;
+        if let Some(found) = &found {
+            admin.check(spec, found)?;
+        }
+        present.push(found.is_some());
+    }
+    // Nothing is created beside a mismatch.
+    let ensure_one = |(spec, present): (&TopicSpec, bool)| {
+        if present {
+            return Ok(TopicOutcome::Present);
+        }
+        let outcome = admin.create(spec)?;
+        admin.check(spec, &admin.wait_for(spec)?)?;
+        Ok(outcome)
+    };
+    specs.iter().zip(present).map(ensure_one).collect()
 }
 
 /// A topic's settings, or `None`.

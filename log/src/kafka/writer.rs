@@ -258,7 +258,8 @@ impl KafkaWriter {
     ) -> Result<()> {
         let mut message = BaseRecord::with_opaque_to(record.topic, self.ledger.ticket(slot).pack())
             .partition(record.partition)
-            .timestamp(record.timestamp)
+            // librdkafka takes 0 for now, and brokers refuse times before 1970.
+            .timestamp(record.timestamp.max(1))
             .key(record.key)
             .payload(value);
         message.headers = headers;
@@ -445,7 +446,7 @@ impl Writer for KafkaWriter {
             }
         }
         self.state = State::Idle;
-        self.cluster.promise(self.ledger.committed());
+        self.cluster.wait_until_visible(self.ledger.committed());
         Ok(())
     }
 
