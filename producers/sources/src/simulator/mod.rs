@@ -34,6 +34,8 @@ mod checkpoint;
 mod coins;
 mod config;
 mod feed;
+mod load;
+mod mining;
 mod payments;
 mod pool;
 mod source;
@@ -44,6 +46,7 @@ mod world;
 
 pub use block::SimBlock;
 pub use config::{BlockFill, MAX_REORG_DEPTH, SimulatorConfig};
+pub use load::{HugeBlock, LoadConfig, LoadSource};
 pub use source::SimulatorSource;
 pub use transaction::SimTransaction;
 pub use world::{Event, FIRST_LIVE_HEIGHT, Place, World};
