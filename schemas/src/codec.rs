@@ -10,8 +10,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use crate::bounded::Bounded;
 use crate::event::{ChainEvent, Event, EventKind, MempoolEvent, StatusEvent, TransactionEvent};
 use crate::registry::{self, Registry};
 use crate::schema::{self, Fingerprint};
@@ -101,7 +102,7 @@ struct Attached {
     /// Id of the current schema of each kind.
     current: [u32; 4],
     /// Other ids met, at most `MAX_WRITERS`.
-    writers: RwLock<HashMap<(EventKind, u32), Arc<Writer>>>,
+    writers: Bounded<(EventKind, u32), Arc<Writer>>,
 }
 
 /// The bytes before a datum.
@@ -152,7 +153,7 @@ impl Codec {
             current[published.kind as usize] = published.id;
         }
         let headers = current.map(Header::confluent);
-        Ok(Self::with(headers, Some(Attached { registry, current, writers: RwLock::default() })))
+        Ok(Self::with(headers, Some(Attached { registry, current, writers: Bounded::new(MAX_WRITERS) })))
     }
 
     fn with(headers: [Header; 4], registry: Option<Attached>) -> Self {
@@ -213,8 +214,8 @@ impl Codec {
 impl Attached {
     /// The writer behind an id, from memory or from the registry.
     fn writer(&self, kind: EventKind, id: u32) -> Result<Arc<Writer>, Error> {
-        if let Some(writer) = self.writers.read().unwrap_or_else(PoisonError::into_inner).get(&(kind, id)) {
-            return Ok(Arc::clone(writer));
+        if let Some(writer) = self.writers.get(&(kind, id)) {
+            return Ok(writer);
         }
         let schema = self
             .registry
@@ -227,11 +228,7 @@ impl Attached {
             reason,
         })?;
         let writer = Arc::new(writer);
-        let mut writers = self.writers.write().unwrap_or_else(PoisonError::into_inner);
-        if writers.len() >= MAX_WRITERS {
-            writers.clear();
-        }
-        writers.insert((kind, id), Arc::clone(&writer));
+        self.writers.insert((kind, id), Arc::clone(&writer));
         Ok(writer)
     }
 }

@@ -1,5 +1,6 @@
 //! The event contract: what Chainsluice writes to its topics.
 
+mod bounded;
 mod bytes_field;
 pub mod codec;
 pub mod compat;
