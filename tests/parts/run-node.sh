@@ -62,7 +62,7 @@ A
     printf '%s\n' -fixedseeds=0 -natpmp=0 -fallbackfee=0.00001 -acceptnonstdtxn=1;;
   bsv)
     printf -- '-zmqpub%s='"$zmq"'\n' hashblock2 rawtx2 hashtx2 discardedfrommempool removedfrommempoolblock invalidtx
-    printf '%s\n' -excessiveblocksize=10000000000 -maxstackmemoryusageconsensus=0 -minminingtxfee=0.00000001 -invalidtxsink=ZMQ -genesisactivationheight=1 -upnp=0;;
+    printf '%s\n' -excessiveblocksize=10000000000 -maxstackmemoryusageconsensus=0 -minminingtxfee=0.00000001 -invalidtxsink=ZMQ -genesisactivationheight=1 -disablesafemode=1 -upnp=0;;
   esac
   set -f; [ -z "$NODE_ARGS" ] || printf '%s\n' $NODE_ARGS
 }

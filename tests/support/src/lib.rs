@@ -39,4 +39,4 @@ pub use wait::{eventually, soon};
 pub use wallet::{Coin, FEE, Lock, Wallet};
 pub use zmq_proxy::{Fate, ZmqProxy};
 
-pub use {bitcoin, rand, rand_chacha, serde_json, sluice_log, sluice_schemas};
+pub use {bitcoin, rand, rand_chacha, serde_json, sluice_log, sluice_schemas, zmq};
