@@ -89,3 +89,38 @@ impl Bell {
             .ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Waits for the operating system to pass it on, up to a minute.
+    fn hears(bell: &Bell, seen: u64) -> bool {
+        (0..60).any(|_| {
+            bell.wait(seen, None);
+            bell.count() > seen
+        })
+    }
+
+    #[test]
+    fn a_ring_is_heard_by_the_bells_of_other_processes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wake");
+        let (ours, theirs) = (Bell::open(&path).unwrap(), Bell::open(&path).unwrap());
+        for _ in 0..3 {
+            let seen = ours.count();
+            theirs.ring();
+            assert!(hears(&ours, seen));
+        }
+    }
+
+    #[test]
+    fn a_ring_between_the_look_and_the_wait_is_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let bell = Bell::open(&folder.path().join("wake")).unwrap();
+        let seen = bell.count();
+        bell.ring();
+        bell.wait(seen, None);
+        assert!(bell.count() > seen);
+    }
+}

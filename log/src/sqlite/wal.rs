@@ -1,14 +1,19 @@
 //! The write-ahead log: what is durable when, and when it is copied to the database.
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 
-use super::layout::PAGE_BYTES;
+use super::layout::{BUSY_TIMEOUT, PAGE_BYTES};
 
 /// After so many bytes written, the write-ahead log is copied to the database as far as readers let it.
 const CHECKPOINT_BYTES: usize = 64 * 1024 * 1024;
 
 /// From this length on readers are waited for, so that the write-ahead log can start from its beginning again.
 const MAX_WAL_BYTES: i64 = 512 * 1024 * 1024;
+
+/// For so long. A reader that stands still within a read holds up a commit by no more.
+const READER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Its file keeps no more than this when it starts again.
 const KEPT_WAL_BYTES: i64 = 128 * 1024 * 1024;
@@ -50,8 +55,10 @@ impl Policy {
 fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
     let frames: i64 = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))?;
     if frames * PAGE_BYTES > MAX_WAL_BYTES {
-        let busy: bool = conn.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0))?;
-        if busy {
+        conn.busy_timeout(READER_TIMEOUT)?;
+        let busy = conn.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0));
+        conn.busy_timeout(BUSY_TIMEOUT)?;
+        if busy? {
             tracing::warn!(frames, "a reader keeps the write-ahead log from starting again");
         }
     }

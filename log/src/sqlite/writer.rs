@@ -33,7 +33,10 @@ pub(super) struct SqliteWriter {
     is_open: bool,
     /// Bytes of sealed batches in memory.
     held_bytes: usize,
+    /// Whether the open transaction has batches in the database already.
     has_staged: bool,
+    /// Whether an aborted transaction may have.
+    has_leftovers: bool,
     retention_due: Instant,
     wal: wal::Policy,
 }
@@ -105,11 +108,12 @@ impl SqliteWriter {
             topics: BTreeMap::new(),
             is_open: false,
             held_bytes: 0,
-            has_staged: true,
+            has_staged: false,
+            has_leftovers: true,
             retention_due: Instant::now(),
             wal: wal::Policy::default(),
         };
-        writer.discard_staged()?;
+        writer.discard_leftovers()?;
         Ok(writer)
     }
 
@@ -217,13 +221,13 @@ impl SqliteWriter {
     }
 
     /// Deletes what an aborted transaction, this writer's or an earlier one's, has stored.
-    fn discard_staged(&mut self) -> Result<()> {
+    fn discard_leftovers(&mut self) -> Result<()> {
         let attempt = format!("delete an aborted transaction from {}", self.shared.path.display());
-        while self.has_staged {
+        while self.has_leftovers {
             let tx = begin(&mut self.conn, &self.transactional_id, self.epoch, &attempt)?;
             let discarded = discard(&tx, &self.transactional_id).map_err(store(attempt.as_str()))?;
             tx.commit().map_err(store(attempt.as_str()))?;
-            self.has_staged = discarded == DISCARD_ROWS as usize;
+            self.has_leftovers = discarded == DISCARD_ROWS as usize;
             self.wal.wrote(&self.conn, discarded * layout::PAGE_BYTES as usize);
         }
         Ok(())
@@ -287,6 +291,7 @@ impl Writer for SqliteWriter {
         if self.is_open {
             return Err(fatal("begin a transaction", "one is open already"));
         }
+        self.discard_leftovers()?;
         self.is_open = true;
         Ok(())
     }
@@ -329,7 +334,15 @@ impl Writer for SqliteWriter {
 
     fn abort(&mut self) -> Result<()> {
         self.close();
-        self.discard_staged()
+        self.has_leftovers |= std::mem::take(&mut self.has_staged);
+        match self.discard_leftovers() {
+            // Deleting takes some space, too. It is done by the next `begin`.
+            Err(error) if error.class() == Class::Retry => {
+                tracing::warn!(%error, "aborted transaction not deleted yet");
+                Ok(())
+            }
+            done => done,
+        }
     }
 }
 
