@@ -109,8 +109,14 @@ impl Store {
         Ok(Entry { header, height, offset: offset + RECORD_HEAD, body: number(0), spent: number(8) })
     }
 
-    /// Forgets all blocks.
+    /// Forgets all blocks, and the saved world first: without blocks it would be damaged.
     pub(super) fn clear(&mut self) -> io::Result<()> {
+        if let Some(folder) = &self.folder {
+            match fs::remove_file(folder.join(WORLD)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
         self.entries.clear();
         self.best.clear();
         self.length = 0;
@@ -150,7 +156,8 @@ impl Store {
         let new = folder.join("world.new");
         fs::write(&new, bytes)?;
         File::open(&new)?.sync_data()?;
-        fs::rename(new, folder.join(WORLD))
+        fs::rename(new, folder.join(WORLD))?;
+        File::open(folder)?.sync_all()
     }
 
     /// Makes a known block the tip of the best chain.

@@ -204,6 +204,38 @@ fn a_lost_state_is_found_again_by_the_locator() {
 }
 
 #[test]
+fn a_locator_of_another_world_lets_the_world_begin_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = SimulatorConfig { blocks: Some(180), ..rapid() };
+    let source = at(folder.path(), config.clone());
+    let foreign = BlockHash::from_raw_hash(*Network::BtcMainnet.genesis().as_raw_hash());
+    let answer = source.headers(&[foreign, Network::BtcRegtest.genesis()], 1).unwrap();
+    assert_eq!(answer.after, Some(Network::BtcRegtest.genesis()));
+    assert!(source.tip().unwrap().height < 180, "what the search made is forgotten");
+    drop(source);
+    let again = at(folder.path(), config);
+    run_to(&again, 180);
+    let straight =
+        SimulatorSource::new(SimulatorConfig { blocks: Some(180), history: 180, ..rapid() }).unwrap();
+    assert_eq!(chain(&again), chain(&straight));
+}
+
+#[test]
+fn more_than_can_be_done_does_not_pile_up() {
+    let config = SimulatorConfig { tx_rate: 1e6, block_interval: Duration::from_secs(3600), ..rapid() };
+    let source = SimulatorSource::new(config).unwrap();
+    let mut before = source.mempool().unwrap().sequence.unwrap();
+    for _ in 0..8 {
+        std::thread::sleep(Duration::from_millis(20));
+        let snapshot = source.mempool().unwrap();
+        let changes = snapshot.sequence.unwrap() - before;
+        assert!(changes < 4_096 * 27, "{changes} changes in one call");
+        assert!(snapshot.txids.len() <= 20_000, "{} in the mempool", snapshot.txids.len());
+        before += changes;
+    }
+}
+
+#[test]
 fn settings_may_change_between_two_starts() {
     let folder = tempfile::tempdir().unwrap();
     let first = at(folder.path(), rapid());
