@@ -36,6 +36,8 @@ fn human_readable_part(network: Network) -> &'static str {
 const BASE58: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 /// 58⁵, the largest power that fits into 32 bits.
 const BASE58_5: u64 = 58 * 58 * 58 * 58 * 58;
+/// Digits that 25 bytes may take.
+const BASE58_DIGITS: usize = 35;
 
 fn base58check(version: u8, hash: &[u8; 20]) -> String {
     let mut payload = [0u8; 28];
@@ -45,47 +47,57 @@ fn base58check(version: u8, hash: &[u8; 20]) -> String {
     payload[24..].copy_from_slice(&checksum[..4]);
     let leading_zeros = payload[3..].iter().take_while(|byte| **byte == 0).count();
 
-    // Seven limbs of 32 bits, divided by 58⁵ until nothing is left: five digits at a time, from the last.
+    // Seven limbs of 32 bits, divided by 58⁵ until nothing is left: five digits at a time, from the last. With each
+    // division the number loses almost a limb.
     let mut limbs = [0u32; 7];
-    for (limb, bytes) in limbs.iter_mut().zip(payload.chunks_exact(4)) {
-        *limb = bytes.iter().fold(0, |limb, byte| limb << 8 | u32::from(*byte));
+    for (limb, bytes) in limbs.iter_mut().zip(payload.as_chunks().0) {
+        *limb = u32::from_be_bytes(*bytes);
     }
-    let mut digits = [0u8; 35];
+    let mut digits = [0u8; BASE58_DIGITS];
+    let mut first = 0;
     for group in digits.rchunks_exact_mut(5) {
         let mut remainder = 0u64;
-        for limb in &mut limbs {
+        for limb in &mut limbs[first..] {
             let dividend = remainder << 32 | u64::from(*limb);
             *limb = (dividend / BASE58_5) as u32;
             remainder = dividend % BASE58_5;
         }
-        for digit in group.iter_mut().rev() {
-            *digit = (remainder % 58) as u8;
-            remainder /= 58;
+        while first < limbs.len() && limbs[first] == 0 {
+            first += 1;
+        }
+        let remainder = remainder as u32;
+        for (digit, power) in group.iter_mut().zip([58 * 58 * 58 * 58, 58 * 58 * 58, 58 * 58, 58, 1]) {
+            *digit = (remainder / power % 58) as u8;
         }
     }
     let significant = digits.iter().position(|digit| *digit != 0).unwrap_or(digits.len());
-    let mut address = String::with_capacity(35);
-    address.extend(std::iter::repeat_n('1', leading_zeros));
-    address.extend(digits[significant..].iter().map(|digit| char::from(BASE58[usize::from(*digit)])));
-    address
+    let mut address = [BASE58[0]; 2 * BASE58_DIGITS];
+    let length = leading_zeros + digits.len() - significant;
+    for (letter, digit) in address[leading_zeros..].iter_mut().zip(&digits[significant..]) {
+        *letter = BASE58[usize::from(*digit)];
+    }
+    text(&address[..length])
 }
 
 const BECH32: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
 const BECH32_CONSTANT: u32 = 1;
 const BECH32M_CONSTANT: u32 = 0x2bc8_30a3;
 const CHECKSUM_DIGITS: usize = 6;
+/// Length of the longest address (BIP-173).
+const BECH32_LETTERS: usize = 90;
 
 fn bech32(prefix: &str, version: u8, program: &[u8]) -> String {
-    let mut address = String::with_capacity(prefix.len() + 2 + program.len() * 8 / 5 + 1 + CHECKSUM_DIGITS);
-    address.push_str(prefix);
-    address.push('1');
+    let mut address = [b'1'; BECH32_LETTERS];
+    address[..prefix.len()].copy_from_slice(prefix.as_bytes());
+    let mut length = prefix.len() + 1;
     let mut checksum = 1u32;
     prefix.bytes().for_each(|byte| checksum = polymod(checksum, byte >> 5));
     checksum = polymod(checksum, 0);
     prefix.bytes().for_each(|byte| checksum = polymod(checksum, byte & 31));
     let mut digit = |digit: u8| {
         checksum = polymod(checksum, digit);
-        address.push(char::from(BECH32[usize::from(digit)]));
+        address[length] = BECH32[usize::from(digit)];
+        length += 1;
     };
     digit(version);
     let (mut bits, mut pending) = (0u32, 0u32);
@@ -103,18 +115,35 @@ fn bech32(prefix: &str, version: u8, program: &[u8]) -> String {
     (0..CHECKSUM_DIGITS).for_each(|_| checksum = polymod(checksum, 0));
     checksum ^= if version == 0 { BECH32_CONSTANT } else { BECH32M_CONSTANT };
     for n in (0..CHECKSUM_DIGITS).rev() {
-        address.push(char::from(BECH32[(checksum >> (5 * n) & 31) as usize]));
+        address[length] = BECH32[(checksum >> (5 * n) & 31) as usize];
+        length += 1;
     }
-    address
+    text(&address[..length])
 }
+
+fn text(ascii: &[u8]) -> String {
+    std::str::from_utf8(ascii).expect("both alphabets are ASCII").to_owned()
+}
+
+/// The generator of the code, summed up for each of the 32 digits that may fall out.
+const FALLEN_OUT: [u32; 32] = {
+    const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
+    let mut sums = [0; 32];
+    let mut digit = 0;
+    while digit < 32 {
+        let mut bit = 0;
+        while bit < 5 {
+            if digit >> bit & 1 == 1 {
+                sums[digit] ^= GENERATOR[bit];
+            }
+            bit += 1;
+        }
+        digit += 1;
+    }
+    sums
+};
 
 #[inline]
 fn polymod(checksum: u32, digit: u8) -> u32 {
-    const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
-    let top = checksum >> 25;
-    let mut next = (checksum & 0x01ff_ffff) << 5 ^ u32::from(digit);
-    for (n, generator) in GENERATOR.iter().enumerate() {
-        next ^= generator & 0u32.wrapping_sub(top >> n & 1);
-    }
-    next
+    (checksum & 0x01ff_ffff) << 5 ^ u32::from(digit) ^ FALLEN_OUT[(checksum >> 25) as usize]
 }

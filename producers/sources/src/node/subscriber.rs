@@ -25,7 +25,7 @@ const MESSAGES_PER_TURN: usize = 1000;
 const POLL: Duration = Duration::from_millis(100);
 /// Waits between attempts to connect: the first, and the longest.
 const RECONNECT: Duration = Duration::from_millis(100);
-const MAX_RECONNECT: Duration = Duration::from_secs(5);
+const MAX_RECONNECT: Duration = Duration::from_secs(2);
 /// A connection that is silent this long is probed by TCP, in seconds.
 const KEEPALIVE_IDLE_SECONDS: i32 = 30;
 /// How long opening waits for the connections.
@@ -61,6 +61,8 @@ struct OpenLane {
     connected: bool,
     /// Whether what comes next may not follow what came before.
     doubtful: bool,
+    /// When to tell of that: not before the subscription stands again.
+    tell_at: Option<Instant>,
 }
 
 impl Subscriber {
@@ -123,7 +125,7 @@ impl OpenLane {
         }
         socket.connect(&lane.endpoint)?;
         let numbers = vec![Numbers::default(); lane.topics.len()];
-        Ok(Self { lane, socket, monitor, numbers, connected: false, doubtful: false })
+        Ok(Self { lane, socket, monitor, numbers, connected: false, doubtful: false, tell_at: None })
     }
 }
 
@@ -165,6 +167,7 @@ impl OpenLane {
             if !connected {
                 shared.connected.fetch_sub(1, Ordering::AcqRel);
                 self.doubtful = true;
+                self.tell_at = None;
                 warn!(source = source_id, endpoint, "lost the connection to the node's ZMQ");
                 continue;
             }
@@ -172,10 +175,14 @@ impl OpenLane {
             info!(source = source_id, endpoint, topics = ?self.lane.topics, "connected to the node's ZMQ");
             if std::mem::take(&mut self.doubtful) {
                 self.numbers.iter_mut().for_each(Numbers::reconnected);
-                if let Some(topic) = self.lane.topics.iter().find(|topic| topic.must_be_complete()) {
-                    outlets.inbox.finding(Notice::Restarted { feed: topic.name() });
-                    outlets.inbox.finding(Notice::TipChanged);
-                }
+                self.tell_at = Some(Instant::now() + SUBSCRIPTION_WAIT);
+            }
+        }
+        if self.tell_at.take_if(|at| Instant::now() >= *at).is_some() {
+            let mut topics = self.lane.topics.iter();
+            if let Some(topic) = topics.find(|topic| topic.must_be_complete()) {
+                outlets.inbox.finding(Notice::Restarted { feed: topic.name() });
+                outlets.inbox.finding(Notice::TipChanged);
             }
         }
     }
