@@ -137,7 +137,8 @@ fn a_huge_block_streams_and_its_merkle_root_is_right() {
     let (sizes, hashes): (Vec<u64>, Vec<_>) = (0..count).map(|_| counter.transaction()).unzip();
     assert_eq!(counter.from.read(&mut [0]).unwrap(), 0, "nothing is left");
     assert_eq!(Some(counter.read), body.size);
-    assert!(counter.read >= body_bytes && counter.read < body_bytes + 1_000_000);
+    // beyond what was asked for: the transactions that spread the money
+    assert!(counter.read >= body_bytes && counter.read < body_bytes + body_bytes / 1_000 + 1_000_000);
     assert!(sizes.iter().any(|size| *size > transaction_bytes));
     let root = bitcoin::merkle_tree::calculate_root(hashes.into_iter());
     assert_eq!(root, Some(header.merkle_root.to_raw_hash()));
