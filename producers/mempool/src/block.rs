@@ -1,10 +1,10 @@
 //! What a block does to the mempool, gathered while its transactions stream by.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use bitcoin::{BlockHash, OutPoint, Txid};
 
-use crate::{MAX_UNSEEN, Mempool, RECENT_BLOCKS, TipTime};
+use crate::{MAX_RECENT_MINED, Mempool, RECENT_BLOCKS, TipTime};
 
 /// What a block does to the mempool. Holds only what concerns it, never the whole block.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub struct BlockEffect {
     pub(crate) mined: Vec<Txid>,
     /// Transactions in the mempool that spend what the block spends, each with the spender in the block.
     pub(crate) conflicts: Vec<(Txid, Txid)>,
-    /// Transactions of the block that were not known; the newest `MAX_UNSEEN`.
+    /// Transactions of the block that were not known; the newest `MAX_RECENT_MINED`.
     pub(crate) unseen: VecDeque<Txid>,
 }
 
@@ -31,7 +31,7 @@ impl BlockEffect {
             if mempool.knows(&txid) {
                 self.mined.push(txid);
             } else {
-                if self.unseen.len() == MAX_UNSEEN {
+                if self.unseen.len() == MAX_RECENT_MINED {
                     self.unseen.pop_front();
                 }
                 self.unseen.push_back(txid);
@@ -45,29 +45,36 @@ impl BlockEffect {
     }
 }
 
-/// Transactions of recent blocks that were not known when their block was published. The feed may be behind: what it
-/// still announces of them is mined already.
+/// Transactions of recent blocks, and whether the feed announced them after their block was published: it may be behind
+/// the blocks, and what it announces of them is mined already, or returns by a reorg that is not published yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecentBlocks {
-    unseen: VecDeque<HashSet<Txid>>,
+    blocks: VecDeque<HashMap<Txid, bool>>,
+    held: usize,
 }
 
 impl RecentBlocks {
-    pub(crate) fn connected(&mut self, unseen: impl Iterator<Item = Txid>) {
-        self.unseen.push_back(unseen.collect());
-        while self.unseen.len() > RECENT_BLOCKS
-            || self.unseen.iter().map(HashSet::len).sum::<usize>() > MAX_UNSEEN
-        {
-            self.unseen.pop_front();
+    /// The newest `MAX_RECENT_MINED` transactions of the newest `RECENT_BLOCKS` blocks are remembered.
+    pub(crate) fn connected(&mut self, transactions: impl Iterator<Item = Txid>) {
+        let block: HashMap<Txid, bool> =
+            transactions.take(MAX_RECENT_MINED).map(|txid| (txid, false)).collect();
+        self.held += block.len();
+        self.blocks.push_back(block);
+        while self.blocks.len() > RECENT_BLOCKS || self.held > MAX_RECENT_MINED {
+            self.held -= self.blocks.pop_front().map_or(0, |block| block.len());
         }
     }
 
-    pub(crate) fn disconnected(&mut self) {
-        self.unseen.pop_back();
+    /// Forgets the newest block; gives what was announced since it was published.
+    pub(crate) fn disconnected(&mut self) -> Vec<Txid> {
+        let block = self.blocks.pop_back().unwrap_or_default();
+        self.held -= block.len();
+        block.into_iter().filter(|(_, announced)| *announced).map(|(txid, _)| txid).collect()
     }
 
-    /// Whether a recent block has the transaction; asked once for each.
-    pub(crate) fn take(&mut self, txid: &Txid) -> bool {
-        self.unseen.iter_mut().any(|block| block.remove(txid))
+    /// Whether a recent block has a transaction that the feed announces.
+    pub(crate) fn announced(&mut self, txid: &Txid) -> bool {
+        let found = self.blocks.iter_mut().rev().find_map(|block| block.get_mut(txid));
+        found.map(|announced| *announced = true).is_some()
     }
 }

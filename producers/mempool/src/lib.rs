@@ -66,9 +66,9 @@ pub const FETCH_BATCH: usize = 500;
 pub const MAX_TRANSACTIONS: usize = 20_000_000;
 /// Changes remembered to tell what a snapshot can not know of yet.
 pub const MAX_RECENT_CHANGES: usize = 200_000;
-/// Transactions of recent blocks remembered because the feed may still announce them.
-pub const MAX_UNSEEN: usize = 200_000;
-/// Recent blocks whose unseen transactions are remembered.
+/// Mined transactions remembered because the feed may be behind the blocks and still announce them.
+pub const MAX_RECENT_MINED: usize = 200_000;
+/// Recent blocks whose transactions are remembered.
 pub const RECENT_BLOCKS: usize = 8;
 /// Transactions remembered that the feed announced and that were not taken in.
 pub const MAX_EXCUSED: usize = 100_000;

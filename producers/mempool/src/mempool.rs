@@ -125,9 +125,7 @@ impl Mempool {
             Input::Fetched(bodies) => self.fetched(now, bodies, &mut out),
             Input::BlockConnected(effect) => self.connected(now, &effect, &mut out),
             Input::BlockDisconnected(tip) => {
-                self.tip = tip;
-                self.blocks.disconnected();
-                self.reconcile.excuse_all(now);
+                self.disconnected(now, tip);
             }
             Input::Tick => self.tick(now, &mut out),
         }
@@ -155,19 +153,32 @@ impl Mempool {
         {
             return;
         }
-        if self.blocks.take(&txid) {
-            // The block that has it was published before the feed told of it.
+        // Announced again, it was mined meanwhile and came back by a reorg. Announced after its block was published,
+        // the feed is behind. Either way its number in the block is silent, and what a snapshot says is no loss.
+        let present = self.view.is_present(&txid);
+        let mined = !present && self.blocks.announced(&txid);
+        if present || mined {
             self.numbers.mined(1);
             self.reconcile.mined_before(sequence);
             self.excused.insert(txid);
-            return;
         }
+        if !mined {
+            self.take_in(now, txid, transaction, out);
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        now: i64,
+        txid: Txid,
+        transaction: Option<Box<Transaction>>,
+        out: &mut Vec<Output>,
+    ) {
         match self.view.state(&txid) {
             Some(State::Leaving { .. }) => self.view.stay(&txid),
-            // It was mined and came back by a reorg, neither of which is published yet.
-            Some(State::Published) => self.excused.insert(txid),
+            Some(State::Published) => {}
             None if self.view.known() >= MAX_TRANSACTIONS => self.reconcile.doubt(now),
-            Some(State::Wanted | State::Gone) | None => {
+            _ => {
                 self.view.want(txid, now, false);
                 match transaction {
                     Some(transaction) => self.publish(transaction, out),
@@ -213,22 +224,19 @@ impl Mempool {
             Some(Arrival::Fresh) | None => {}
         }
         self.recent.push(now, sequence, txid);
-        self.reconcile.touched(&txid, sequence);
+        self.reconcile.touched(&txid);
         true
     }
 
     fn connected(&mut self, now: i64, effect: &BlockEffect, out: &mut Vec<Output>) {
         self.tip = effect.tip;
-        let (mut mined, mut unseen) = (0, Vec::new());
+        let mut mined = 0;
         for txid in effect.mined.iter().chain(&effect.unseen) {
-            self.reconcile.touched(txid, None);
+            self.reconcile.taken_out(txid);
             match self.view.state(txid) {
                 Some(State::Leaving { .. }) => {}
                 Some(_) => mined += 1,
-                None => {
-                    unseen.push(*txid);
-                    continue;
-                }
+                None => {}
             }
             self.remove(*txid, RemovalReason::Mined, Some(effect.hash), None, out);
         }
@@ -238,12 +246,23 @@ impl Mempool {
                 continue;
             }
             for txid in self.view.family(*rival) {
-                self.reconcile.touched(&txid, None);
+                self.reconcile.taken_out(&txid);
                 self.remove(txid, RemovalReason::Conflicted, None, Some(*by), out);
             }
         }
-        self.blocks.connected(unseen.into_iter());
+        self.blocks.connected(effect.unseen.iter().chain(&effect.mined).copied());
         self.reconcile.doubt(now);
+    }
+
+    fn disconnected(&mut self, now: i64, tip: TipTime) {
+        self.tip = tip;
+        for txid in self.blocks.disconnected() {
+            if self.view.state(&txid).is_none() {
+                self.view.want(txid, now, false);
+                self.want_body(txid);
+            }
+        }
+        self.reconcile.excuse_all(now);
     }
 
     fn fetched(&mut self, now: i64, bodies: Vec<(Txid, Option<Box<Transaction>>)>, out: &mut Vec<Output>) {

@@ -21,14 +21,21 @@ enum Difference {
     Phantom,
 }
 
-/// Differences that are not confirmed yet.
+/// A snapshot whose differences are not confirmed yet.
 #[derive(Clone, Debug)]
-struct Look {
-    suspects: HashMap<Txid, Difference>,
-    /// The snapshot's number, and the numbers that mined transactions had taken by then.
-    numbered: Option<(u64, u64)>,
-    /// When the differences count even if numbered changes are still to come.
-    settles_at: i64,
+enum Look {
+    /// Without numbers: the differences wait for a second snapshot that shows them too.
+    Unconfirmed { suspects: HashMap<Txid, Difference> },
+    /// With numbers: it is compared when all changes that it contains have come, or had time to.
+    Settling {
+        txids: Vec<Txid>,
+        number: u64,
+        /// Numbers that mined transactions had taken by then.
+        silent: u64,
+        settles_at: i64,
+        /// What blocks have taken out since.
+        taken_out: HashSet<Txid>,
+    },
 }
 
 /// When snapshots are wanted, and what the last one left open.
@@ -51,7 +58,7 @@ impl Reconcile {
     }
 
     pub(crate) fn ask_if_due(&mut self, now: i64, out: &mut Vec<Output>) {
-        let settling = self.look.as_ref().is_some_and(|look| look.numbered.is_some());
+        let settling = matches!(self.look, Some(Look::Settling { .. }));
         let under_way = self.asked.is_some_and(|(at, _)| now < at + REQUEST_TIMEOUT_MS);
         if now >= self.next_at && !settling && !under_way {
             self.ask(now, out);
@@ -63,16 +70,20 @@ impl Reconcile {
         self.asked.map_or(now, |(at, _)| at)
     }
 
-    /// Something may be amiss: look soon.
+    /// Something may be amiss: look soon. What waits for a reason, a second look or one after a reorg, does not come
+    /// earlier.
     pub(crate) fn doubt(&mut self, now: i64) {
-        self.next_at = self.next_at.min(now + DOUBT_MS);
+        if self.look.is_none() && !self.excused {
+            self.next_at = self.next_at.min(now + DOUBT_MS);
+        }
     }
 
     /// What was asked for and seen so far is from before something that it must include.
     pub(crate) fn start_over(&mut self, now: i64) {
         self.round += 1;
         self.look = None;
-        self.doubt(now);
+        // Late enough that what it brought is no longer among the changes that a snapshot is not blamed for.
+        self.next_at = now + FEED_LAG_MS + DOUBT_MS;
     }
 
     /// A reorg or a restart: the next differences are its doing.
@@ -81,17 +92,25 @@ impl Reconcile {
         self.start_over(now);
     }
 
-    /// The feed or a block has told of a transaction: what a snapshot said about it is outdated, unless it contains the
-    /// change.
-    pub(crate) fn touched(&mut self, txid: &Txid, _sequence: Option<u64>) {
-        if let Some(look) = &mut self.look {
-            look.suspects.remove(txid);
+    /// The feed has told of a transaction: what an unnumbered snapshot said about it is outdated.
+    pub(crate) fn touched(&mut self, txid: &Txid) {
+        if let Some(Look::Unconfirmed { suspects }) = &mut self.look {
+            suspects.remove(txid);
+        }
+    }
+
+    /// A block has taken a transaction out: what any snapshot said about it is outdated.
+    pub(crate) fn taken_out(&mut self, txid: &Txid) {
+        match &mut self.look {
+            Some(Look::Unconfirmed { suspects }) => drop(suspects.remove(txid)),
+            Some(Look::Settling { taken_out, .. }) => drop(taken_out.insert(*txid)),
+            None => {}
         }
     }
 
     /// A transaction announced with this number had been mined: its second number, that of the block, is silent.
     pub(crate) fn mined_before(&mut self, sequence: Option<u64>) {
-        if let Some(Look { numbered: Some((number, silent)), .. }) = &mut self.look
+        if let Some(Look::Settling { number, silent, .. }) = &mut self.look
             && sequence.is_some_and(|sequence| sequence <= *number)
         {
             *silent += 1;
@@ -150,89 +169,120 @@ impl Mempool {
         if round != self.reconcile.round || sequence.is_some_and(|number| self.numbers.is_old(number)) {
             return;
         }
-        let since = sequence.map_or(Since::Time(asked_at - FEED_LAG_MS), Since::Number);
-        let Some(touched) = self.recent.since(since) else {
-            self.reconcile.next_at = now + DOUBT_MS;
-            return;
-        };
-        let suspects = self.compare(txids, &touched);
-        match (self.phase, sequence) {
-            (Phase::Loading, _) => {
-                self.phase = Phase::Following;
-                self.reconcile.excused = true;
-                let first = |(_, difference): &(Txid, Difference)| {
-                    sequence.is_some() || *difference == Difference::Missing
-                };
-                let suspects = suspects.into_iter().filter(first).collect();
-                self.conclude(now, suspects, sequence.map(|number| (number, self.numbers.silent())), out);
-                if sequence.is_none() {
-                    self.reconcile.doubt(now);
-                }
-            }
-            (_, Some(number)) => {
-                let numbered = Some((number, self.numbers.silent()));
-                self.reconcile.look = Some(Look { suspects, numbered, settles_at: now + SETTLE_MS });
-                self.settle(now, out);
-            }
-            (_, None) => match self.reconcile.look.take() {
-                None if suspects.is_empty() => self.conclude(now, suspects, None, out),
-                None => {
-                    self.reconcile.look = Some(Look { suspects, numbered: None, settles_at: i64::MAX });
-                    self.reconcile.next_at = now + CONFIRM_MS;
-                }
-                Some(look) => {
-                    let confirmed =
-                        |(txid, difference): &(Txid, Difference)| look.suspects.get(txid) == Some(difference);
-                    let (confirmed, fresh): (HashMap<_, _>, HashMap<_, _>) =
-                        suspects.into_iter().partition(confirmed);
-                    self.conclude(now, confirmed, None, out);
-                    if !fresh.is_empty() {
-                        self.reconcile.look =
-                            Some(Look { suspects: fresh, numbered: None, settles_at: i64::MAX });
-                        self.reconcile.next_at = now + CONFIRM_MS;
-                    }
-                }
-            },
+        if self.phase == Phase::Loading {
+            self.load(now, asked_at, txids, sequence, out);
+        } else if let Some(number) = sequence {
+            self.look_at(now, txids, number, out);
+        } else {
+            self.confirm(now, asked_at, &txids, out);
         }
     }
 
-    /// The differences between what is known and a snapshot, without those that the feed has touched since.
-    fn compare(&mut self, txids: Vec<Txid>, touched: &HashSet<Txid>) -> HashMap<Txid, Difference> {
-        let snapshot: HashSet<Txid> = txids.into_iter().collect();
-        let mut suspects = HashMap::new();
-        let mut unanswered = Vec::new();
-        for (txid, state) in self.view.present() {
-            if touched.contains(txid) {
-                continue;
-            }
-            match snapshot.contains(txid) {
-                false => drop(suspects.insert(*txid, Difference::Phantom)),
-                true if state == State::Gone => unanswered.push(*txid),
-                true => {}
-            }
+    /// The first snapshot: all of it is news, none of it a loss.
+    fn load(
+        &mut self,
+        now: i64,
+        asked_at: i64,
+        txids: Vec<Txid>,
+        sequence: Option<u64>,
+        out: &mut Vec<Output>,
+    ) {
+        let since = sequence.map_or(Since::Time(asked_at - FEED_LAG_MS), Since::Number);
+        let Some(mut differences) = self.compare(now, &txids, since, &HashSet::new()) else { return };
+        if sequence.is_none() {
+            // What came meanwhile may be younger than the snapshot.
+            differences.retain(|_, difference| *difference == Difference::Missing);
         }
-        for txid in snapshot {
-            if !self.view.is_present(&txid) && !touched.contains(&txid) {
-                suspects.insert(txid, Difference::Missing);
-            }
+        self.phase = Phase::Following;
+        self.reconcile.excused = true;
+        self.conclude(now, differences, sequence.map(|number| (number, self.numbers.silent())), out);
+        if sequence.is_none() {
+            // The comparison after it tells what came meanwhile and what was gone before: no loss either.
+            self.reconcile.excuse_all(now);
         }
-        unanswered.into_iter().for_each(|txid| self.want_body(txid));
-        suspects
+    }
+
+    /// A snapshot without a number: the first of a pair, or the one that confirms.
+    fn confirm(&mut self, now: i64, asked_at: i64, txids: &[Txid], out: &mut Vec<Output>) {
+        let since = Since::Time(asked_at - FEED_LAG_MS);
+        let Some(mut fresh) = self.compare(now, txids, since, &HashSet::new()) else { return };
+        let before = match self.reconcile.look.take() {
+            Some(Look::Unconfirmed { suspects }) => Some(suspects),
+            _ => None,
+        };
+        if before.is_some() || fresh.is_empty() {
+            let before = before.unwrap_or_default();
+            let confirmed =
+                fresh.extract_if(|txid, difference| before.get(txid) == Some(difference)).collect();
+            self.conclude(now, confirmed, None, out);
+        }
+        if !fresh.is_empty() {
+            self.reconcile.look = Some(Look::Unconfirmed { suspects: fresh });
+            self.reconcile.next_at = now + CONFIRM_MS;
+        }
+    }
+
+    /// A snapshot with a number. The last numbers may be those of mined transactions, and nothing to wait for.
+    fn look_at(&mut self, now: i64, txids: Vec<Txid>, number: u64, out: &mut Vec<Output>) {
+        let silent = self.numbers.silent();
+        let Some(differences) = self.compare(now, &txids, Since::Number(number), &HashSet::new()) else {
+            return;
+        };
+        let accounted = differences.is_empty() && self.numbers.is_accounted(number, silent);
+        if accounted || self.numbers.has_reached(number) {
+            self.conclude(now, differences, Some((number, silent)), out);
+        } else {
+            let settles_at = now + SETTLE_MS;
+            self.reconcile.look =
+                Some(Look::Settling { txids, number, silent, settles_at, taken_out: HashSet::new() });
+        }
     }
 
     /// Ends the look at a numbered snapshot once all changes that it contains have come, or had time to.
     pub(crate) fn settle(&mut self, now: i64, out: &mut Vec<Output>) {
-        let Some(Look { suspects, numbered: Some((number, silent)), settles_at }) = &self.reconcile.look
-        else {
+        let Some(Look::Settling { number, silent, settles_at, .. }) = &self.reconcile.look else { return };
+        let (number, silent, settled) = (*number, *silent, now >= *settles_at);
+        if !settled && !self.numbers.has_reached(number) {
             return;
-        };
-        let complete = self.numbers.has_reached(*number)
-            || (suspects.is_empty() && self.numbers.is_accounted(*number, *silent));
-        if complete || now >= *settles_at {
-            let numbered = Some((*number, *silent));
-            let suspects = self.reconcile.look.take().map(|look| look.suspects).unwrap_or_default();
-            self.conclude(now, suspects, numbered, out);
         }
+        if let Some(Look::Settling { txids, taken_out, .. }) = self.reconcile.look.take()
+            && let Some(differences) = self.compare(now, &txids, Since::Number(number), &taken_out)
+        {
+            self.conclude(now, differences, Some((number, silent)), out);
+        }
+    }
+
+    /// The differences between what is known and a snapshot, without those that the feed or a block has touched since.
+    /// `None` where not all of these are remembered: another snapshot will tell.
+    fn compare(
+        &mut self,
+        now: i64,
+        txids: &[Txid],
+        since: Since,
+        taken_out: &HashSet<Txid>,
+    ) -> Option<HashMap<Txid, Difference>> {
+        let Some(touched) = self.recent.since(since) else {
+            self.reconcile.next_at = now + DOUBT_MS;
+            return None;
+        };
+        let outdated = |txid: &Txid| touched.contains(txid) || taken_out.contains(txid);
+        let snapshot: HashSet<&Txid> = txids.iter().collect();
+        let (mut differences, mut unanswered) = (HashMap::new(), Vec::new());
+        for (txid, state) in self.view.present() {
+            match snapshot.contains(txid) {
+                _ if outdated(txid) => {}
+                false => drop(differences.insert(*txid, Difference::Phantom)),
+                true if state == State::Gone => unanswered.push(*txid),
+                true => {}
+            }
+        }
+        for txid in txids {
+            if !self.view.is_present(txid) && !outdated(txid) {
+                differences.insert(*txid, Difference::Missing);
+            }
+        }
+        unanswered.into_iter().for_each(|txid| self.want_body(txid));
+        Some(differences)
     }
 
     /// Repairs confirmed differences, and announces them where nothing else explains them.

@@ -1,0 +1,1 @@
+//! What is derived: reasons, order, limits.
