@@ -11,6 +11,8 @@ use crate::tx::RawTx;
 ///
 /// `spent` are the outputs that its inputs spend, in order (for a coinbase none). Where they are not as many as the
 /// inputs, they are taken for unknown: a fee is right or null.
+///
+/// It takes more memory than the raw form: some 70 bytes per output and 200 per input beside the bytes themselves.
 pub fn transaction(tx: &RawTx, network: Network, spent: Option<&[Spent]>) -> Transaction {
     let coinbase = tx.is_coinbase();
     let spent = spent.filter(|spent| !coinbase && spent.len() == tx.input_count());

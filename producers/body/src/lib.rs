@@ -37,7 +37,7 @@ pub struct Limits {
     pub flavour: Flavour,
     /// Largest transaction, serialized size in bytes.
     pub max_tx_bytes: u64,
-    /// Most bytes of outputs that one transaction may spend.
+    /// Most memory for the outputs that one transaction spends, in bytes.
     pub max_spent_bytes: u64,
 }
 

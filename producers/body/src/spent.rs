@@ -60,7 +60,7 @@ impl<R: Read> SpentReader<R> {
             let value = i64::from_le_bytes(array(&self.arriving.bytes, self.at));
             self.at += VALUE_BYTES;
             let length = self.compact_size()?;
-            bytes = bytes.saturating_add(length).saturating_add(VALUE_BYTES as u64);
+            bytes = bytes.saturating_add(length).saturating_add(size_of::<Spent>() as u64);
             if bytes > self.limits.max_spent_bytes {
                 return Err(self.failed(format!("they have more than {} bytes", self.limits.max_spent_bytes)));
             }

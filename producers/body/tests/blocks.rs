@@ -1,5 +1,7 @@
 //! Whole blocks, against rust-bitcoin, and everything that must not pass for one.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::io::{self, Read};

@@ -1,5 +1,7 @@
 //! Single transactions, against rust-bitcoin.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use bitcoin::consensus::serialize;
@@ -7,39 +9,6 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use sluice_body::{Spent, TxError, address, parse_transaction, script_type, transaction};
 use sluice_schemas::{Flavour, Network, Script, ScriptType};
-
-/// The raw form of a transaction of the contract, written without any code of the reader.
-fn rebuilt(tx: &sluice_schemas::Transaction) -> Vec<u8> {
-    use bitcoin::hashes::Hash;
-    let tx = bitcoin::Transaction {
-        version: bitcoin::transaction::Version(tx.version),
-        lock_time: bitcoin::absolute::LockTime::from_consensus(tx.lock_time as u32),
-        input: tx
-            .inputs
-            .iter()
-            .map(|input| bitcoin::TxIn {
-                previous_output: bitcoin::OutPoint {
-                    txid: bitcoin::Txid::from_byte_array(input.prev_txid.to_byte_array()),
-                    vout: input.prev_vout as u32,
-                },
-                script_sig: input.script_sig.to_vec().into(),
-                sequence: bitcoin::Sequence(input.sequence as u32),
-                witness: bitcoin::Witness::from_slice(
-                    &input.witness.iter().map(|item| item.to_vec()).collect::<Vec<_>>(),
-                ),
-            })
-            .collect(),
-        output: tx
-            .outputs
-            .iter()
-            .map(|output| bitcoin::TxOut {
-                value: bitcoin::Amount::from_sat(output.value as u64),
-                script_pubkey: output.script_pubkey.to_vec().into(),
-            })
-            .collect(),
-    };
-    serialize(&tx)
-}
 
 proptest! {
     #[test]
@@ -52,7 +21,8 @@ proptest! {
         prop_assert_eq!(parsed.base_size, tx.base_size() as u64);
         prop_assert_eq!(parsed.outpoints().collect::<Vec<_>>(), tx.input.iter().map(|i| i.previous_output).collect::<Vec<_>>());
         let event = transaction(&parsed, Network::BtcRegtest, None);
-        prop_assert_eq!(rebuilt(&event), raw);
+        prop_assert_eq!(event.to_raw(), raw);
+        event.verify().unwrap();
         prop_assert_eq!(event.wtxid.is_some(), tx.compute_wtxid().to_raw_hash() != tx.compute_txid().to_raw_hash());
         prop_assert_eq!(event.fee, None);
     }
@@ -64,7 +34,8 @@ proptest! {
         prop_assert_eq!(parsed.txid, tx.compute_txid());
         let event = transaction(&parsed, Network::BsvRegtest, None);
         prop_assert_eq!((event.wtxid, event.weight), (None, None));
-        prop_assert_eq!(rebuilt(&event), raw);
+        prop_assert_eq!(event.to_raw(), raw);
+        event.verify().unwrap();
     }
 
     #[test]

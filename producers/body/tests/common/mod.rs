@@ -1,5 +1,5 @@
 //! Transactions and blocks made by rust-bitcoin, to hold our own reading against.
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)]
 
 use std::io::{self, Read};
 
@@ -33,7 +33,7 @@ fn input(witnesses: bool) -> impl Strategy<Value = TxIn> {
 }
 
 pub fn output() -> impl Strategy<Value = TxOut> {
-    (0..21_000_000_0000_0000u64, script(600))
+    (0..2_100_000_000_000_000u64, script(600))
         .prop_map(|(value, script_pubkey)| TxOut { value: Amount::from_sat(value), script_pubkey })
 }
 
