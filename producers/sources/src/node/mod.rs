@@ -56,6 +56,8 @@ pub struct NodeConfig {
     pub slow_poll: Duration,
     /// How often it asks where ZMQ is not.
     pub fast_poll: Duration,
+    /// Largest answer taken to a batch of transactions, which come as hex; a larger one is asked for in parts.
+    pub max_batch_bytes: u64,
 }
 
 impl NodeConfig {
@@ -68,6 +70,7 @@ impl NodeConfig {
             network: None,
             slow_poll: Duration::from_secs(10),
             fast_poll: Duration::from_secs(1),
+            max_batch_bytes: 64 << 20,
         }
     }
 }
@@ -92,8 +95,6 @@ struct Node {
 
 /// Transactions asked for in one batch.
 const TRANSACTIONS_PER_BATCH: usize = 250;
-/// Size of the answer to one batch of transactions; a larger one is asked for in halves.
-const MAX_BATCH_BYTES: u64 = 64 << 20;
 /// Largest transaction taken from the mempool, in bytes.
 const MAX_TX_BYTES: u64 = 1 << 30;
 /// Size of the answer to `getrawmempool`: some fifteen million transactions.
@@ -190,7 +191,7 @@ impl Source for NodeSource {
 impl Node {
     fn transactions(&self, txids: &[Txid], raw: &mut Vec<Option<Bytes>>) -> Result<()> {
         let params = txids.iter().map(|txid| json!([txid.to_string(), 0]));
-        match self.rpc.batch::<HexBytes>("getrawtransaction", params, MAX_BATCH_BYTES)? {
+        match self.rpc.batch::<HexBytes>("getrawtransaction", params, self.config.max_batch_bytes)? {
             Some(answers) => {
                 for answer in answers {
                     raw.push(match answer {

@@ -96,8 +96,8 @@ impl Rpc {
         if requests.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        let Some(bytes) = self.post(method, &Value::Array(requests.clone()))?.bytes_up_to(method, max)?
-        else {
+        let asked = requests.len();
+        let Some(bytes) = self.post(method, &Value::Array(requests))?.bytes_up_to(method, max)? else {
             return Ok(None);
         };
         if bytes.trim_ascii_start().starts_with(b"{") {
@@ -108,7 +108,7 @@ impl Rpc {
         }
         let mut answers: Vec<Answer<T>> = self.parsed(method, &bytes)?;
         answers.sort_by_key(|answer| answer.id);
-        if !answers.iter().map(|answer| answer.id).eq((0..requests.len()).map(Some)) {
+        if !answers.iter().map(|answer| answer.id).eq((0..asked).map(Some)) {
             return Err(self.unusable(method, "answers that are not those of the batch"));
         }
         let results = answers.into_iter().map(|answer| match answer {
