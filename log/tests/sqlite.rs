@@ -1,5 +1,7 @@
 //! The log in SQLite: the laws of every log, and what only a file can suffer.
 
+#![allow(clippy::unwrap_used)] // a helper of tests, like the tests themselves
+
 mod conformance;
 
 use std::path::PathBuf;

@@ -273,7 +273,9 @@ mod tests {
         fn arbitrary_bytes_with_a_right_checksum_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 4..200)) {
             let crc = crc32c::crc32c(&bytes[4..]);
             bytes[..4].copy_from_slice(&crc.to_le_bytes());
-            bytes.get_mut(12).map(|high| *high = 0);
+            if let Some(high) = bytes.get_mut(12) {
+                *high = 0;
+            }
             let _ = decode(bytes.into(), &place(0, 1), 0, &mut Vec::new());
         }
     }

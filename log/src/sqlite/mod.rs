@@ -17,6 +17,7 @@ mod layout;
 mod lead;
 mod reader;
 mod retention;
+mod slot;
 mod wake;
 mod wal;
 mod writer;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::Shared;
-use super::batch::{Builder, Sealed};
 use super::fault::{fatal, store};
 use super::layout;
 use super::retention;
+use super::slot::{Payload, Slot, insert_payload};
 use super::wal;
 use crate::{AppendedRange, Class, Error, NewRecord, Result, Writer, chunk};
 
@@ -39,58 +39,6 @@ pub(super) struct SqliteWriter {
     has_leftovers: bool,
     retention_due: Instant,
     wal: wal::Policy,
-}
-
-/// One partition, and what the open transaction adds to it.
-struct Slot {
-    topic: Arc<str>,
-    partition: i32,
-    id: i64,
-    /// Offset of the transaction's first record, as foretold when it was sent.
-    first_offset: i64,
-    records: i64,
-    /// Whether `mark` has told an offset to the caller, so that it must come true.
-    is_foretold: bool,
-    unmarked_records: i64,
-    unmarked_sent: i64,
-    builder: Builder,
-    /// Whether the batch in the builder starts within a chunked value.
-    continues: bool,
-    sealed: Vec<Batch>,
-}
-
-struct Batch {
-    records: i64,
-    max_timestamp: i64,
-    continues: bool,
-    payload: Payload,
-}
-
-enum Payload {
-    Held(Vec<u8>),
-    Staged(i64),
-}
-
-impl Slot {
-    fn new(topic: Arc<str>, partition: i32, id: i64) -> Self {
-        Self {
-            topic,
-            partition,
-            id,
-            first_offset: 0,
-            records: 0,
-            is_foretold: false,
-            unmarked_records: 0,
-            unmarked_sent: 0,
-            builder: Builder::new(),
-            continues: false,
-            sealed: Vec::new(),
-        }
-    }
-
-    fn reset(&mut self) {
-        *self = Self::new(self.topic.clone(), self.partition, self.id);
-    }
 }
 
 impl SqliteWriter {
@@ -137,32 +85,14 @@ impl SqliteWriter {
                 }
             }
         }
-        self.slot(record.topic, record.partition)?.unmarked_sent += 1;
+        self.slot(record.topic, record.partition)?.sent();
         Ok(())
     }
 
     fn push(&mut self, record: &NewRecord<'_>, chunk: Option<&chunk::Chunk<'_>>) -> Result<()> {
         let compression = self.shared.options.compression;
-        let slot = self.slot(record.topic, record.partition)?;
-        let mut held = 0;
-        if !slot.builder.is_empty() && (chunk.is_some() || !slot.builder.has_room(record.key, record.value)) {
-            held += slot.seal(compression);
-        }
-        slot.continues = chunk.is_some_and(|chunk| chunk.index > 0);
-        let headers = chunk.map(chunk::Chunk::headers);
-        slot.builder.push(
-            record.timestamp,
-            record.key,
-            record.value,
-            headers.as_ref().map_or(&[], |headers| headers),
-        );
-        slot.records += 1;
-        slot.unmarked_records += 1;
-        // Chunks share a batch with nothing else, so that retention never parts them.
-        if chunk.is_some() {
-            held += slot.seal(compression);
-        }
-        self.held_bytes += held;
+        let closed = self.slot(record.topic, record.partition)?.push(record, chunk, compression);
+        self.held_bytes += closed;
         Ok(())
     }
 
@@ -170,7 +100,7 @@ impl SqliteWriter {
     fn slot(&mut self, topic: &str, partition: i32) -> Result<&mut Slot> {
         let no_such = || Error::NoSuchPartition { topic: topic.to_owned(), partition };
         if !self.topics.contains_key(topic) {
-            let slots = load(&self.conn, topic).map_err(store(format!("look up topic {topic}")))?;
+            let slots = Slot::load(&self.conn, topic).map_err(store(format!("look up topic {topic}")))?;
             if slots.is_empty() {
                 return Err(no_such());
             }
@@ -179,10 +109,7 @@ impl SqliteWriter {
         let slots = self.topics.get_mut(topic).ok_or_else(no_such)?;
         let slot =
             usize::try_from(partition).ok().and_then(|index| slots.get_mut(index)).ok_or_else(no_such)?;
-        if slot.records == 0 {
-            slot.first_offset =
-                end(&self.conn, slot.id).map_err(store(format!("look up the end of {topic}/{partition}")))?;
-        }
+        slot.foretell(&self.conn)?;
         Ok(slot)
     }
 
@@ -195,7 +122,7 @@ impl SqliteWriter {
         let attempt = format!("store a part of a transaction in {}", self.shared.path.display());
         let tx = begin(&mut self.conn, &self.transactional_id, self.epoch, &attempt)?;
         let held = || {
-            self.topics.values().flatten().flat_map(|slot| &slot.sealed).filter_map(|batch| {
+            self.topics.values().flatten().flat_map(Slot::sealed).filter_map(|batch| {
                 if let Payload::Held(bytes) = &batch.payload { Some(bytes) } else { None }
             })
         };
@@ -209,7 +136,7 @@ impl SqliteWriter {
             ids.push(id.map_err(store(attempt.as_str()))?);
         }
         tx.commit().map_err(store(attempt.as_str()))?;
-        let batches = self.topics.values_mut().flatten().flat_map(|slot| &mut slot.sealed);
+        let batches = self.topics.values_mut().flatten().flat_map(Slot::sealed_mut);
         let held = batches.filter(|batch| matches!(batch.payload, Payload::Held(_)));
         for (batch, id) in held.zip(ids) {
             batch.payload = Payload::Staged(id);
@@ -239,8 +166,8 @@ impl SqliteWriter {
         let tx = begin(&mut self.conn, &self.transactional_id, self.epoch, &attempt)?;
         let now = Instant::now();
         let is_retention_due = now >= self.retention_due;
-        for slot in self.topics.values().flatten().filter(|slot| slot.records > 0) {
-            publish(&tx, slot, &attempt)?;
+        for slot in self.topics.values().flatten().filter(|slot| slot.is_touched()) {
+            slot.publish(&tx, &attempt)?;
         }
         if self.has_staged {
             tx.prepare_cached("DELETE FROM staged WHERE transactional_id = ?1")
@@ -271,21 +198,6 @@ impl SqliteWriter {
     }
 }
 
-impl Slot {
-    /// Closes the batch in the builder and says how many bytes it takes.
-    fn seal(&mut self, compression: super::Compression) -> usize {
-        let Sealed { payload, records, max_timestamp } = self.builder.seal(compression);
-        let bytes = payload.len();
-        self.sealed.push(Batch {
-            records,
-            max_timestamp,
-            continues: self.continues,
-            payload: Payload::Held(payload),
-        });
-        bytes
-    }
-}
-
 impl Writer for SqliteWriter {
     fn begin(&mut self) -> Result<()> {
         if self.is_open {
@@ -303,25 +215,13 @@ impl Writer for SqliteWriter {
 
     fn mark(&mut self) -> Result<Vec<AppendedRange>> {
         self.require_open("mark a range")?;
-        let touched = self.topics.values_mut().flatten().filter(|slot| slot.unmarked_records > 0);
-        Ok(touched
-            .map(|slot| {
-                slot.is_foretold = true;
-                AppendedRange {
-                    topic: slot.topic.clone(),
-                    partition: slot.partition,
-                    first_offset: slot.first_offset + slot.records - slot.unmarked_records,
-                    records: std::mem::take(&mut slot.unmarked_records),
-                    sent: std::mem::take(&mut slot.unmarked_sent),
-                }
-            })
-            .collect())
+        Ok(self.topics.values_mut().flatten().filter_map(Slot::mark).collect())
     }
 
     fn commit(&mut self) -> Result<()> {
         self.require_open("commit")?;
         let compression = self.shared.options.compression;
-        for slot in self.topics.values_mut().flatten().filter(|slot| !slot.builder.is_empty()) {
+        for slot in self.topics.values_mut().flatten() {
             self.held_bytes += slot.seal(compression);
         }
         self.make_visible()?;
@@ -376,20 +276,6 @@ fn take_over(conn: &mut Connection, transactional_id: &str) -> rusqlite::Result<
     Ok(epoch)
 }
 
-fn load(conn: &Connection, topic: &str) -> rusqlite::Result<Vec<Slot>> {
-    let name: Arc<str> = topic.into();
-    let mut select = conn.prepare("SELECT number, id FROM partition WHERE topic = ?1 ORDER BY number")?;
-    select.query_map([topic], |row| Ok(Slot::new(name.clone(), row.get(0)?, row.get(1)?)))?.collect()
-}
-
-fn end(conn: &Connection, id: i64) -> rusqlite::Result<i64> {
-    conn.prepare_cached("SELECT end FROM partition WHERE id = ?1")?.query_row([id], |row| row.get(0))
-}
-
-fn insert_payload(tx: &Transaction<'_>, bytes: &[u8]) -> rusqlite::Result<i64> {
-    tx.prepare_cached("INSERT INTO payload (bytes) VALUES (?1)")?.insert([bytes])
-}
-
 /// Deletes some of what is staged; fewer than `DISCARD_ROWS` when nothing is left.
 fn discard(tx: &Transaction<'_>, transactional_id: &str) -> rusqlite::Result<usize> {
     tx.execute(
@@ -401,44 +287,4 @@ fn discard(tx: &Transaction<'_>, transactional_id: &str) -> rusqlite::Result<usi
          (SELECT payload FROM staged WHERE transactional_id = ?1 ORDER BY payload LIMIT ?2)",
         (transactional_id, DISCARD_ROWS),
     )
-}
-
-/// Gives the batches of one partition their offsets.
-fn publish(tx: &Transaction<'_>, slot: &Slot, attempt: &str) -> Result<()> {
-    let (first, newest): (i64, i64) = tx
-        .prepare_cached("SELECT end, newest FROM partition WHERE id = ?1")
-        .and_then(|mut select| select.query_row([slot.id], |row| Ok((row.get(0)?, row.get(1)?))))
-        .map_err(store(attempt))?;
-    if slot.is_foretold && first != slot.first_offset {
-        return Err(Error::Store {
-            attempt: attempt.to_owned(),
-            reason: format!(
-                "another writer has appended to {}/{}, which ends at {first} and not at {}",
-                slot.topic, slot.partition, slot.first_offset
-            ),
-            class: Class::Abort,
-        });
-    }
-    publish_from(tx, slot, first, newest).map_err(store(attempt))
-}
-
-fn publish_from(tx: &Transaction<'_>, slot: &Slot, first: i64, mut newest: i64) -> rusqlite::Result<()> {
-    let mut insert = tx.prepare_cached(
-        "INSERT INTO batch (partition, base, last, max_timestamp, newest, continues, payload)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?;
-    let mut base = first;
-    for batch in &slot.sealed {
-        let payload = match &batch.payload {
-            Payload::Staged(id) => *id,
-            Payload::Held(bytes) => insert_payload(tx, bytes)?,
-        };
-        newest = newest.max(batch.max_timestamp);
-        let next = base + batch.records;
-        insert.execute((slot.id, base, next - 1, batch.max_timestamp, newest, batch.continues, payload))?;
-        base = next;
-    }
-    tx.prepare_cached("UPDATE partition SET end = ?2, newest = ?3 WHERE id = ?1")?
-        .execute((slot.id, base, newest))?;
-    Ok(())
 }

@@ -4,6 +4,9 @@
 //! `child_process` that does nothing but in a child. `MyFixture::new(law: &str)` gives `Option<impl Fixture>`; `None`
 //! says (and has to say it loudly) that the store is not there.
 
+// Parts of tests, of which one implementer's need not use all.
+#![allow(clippy::unwrap_used, clippy::print_stdout, dead_code)]
+
 pub(crate) mod append;
 pub(crate) mod child;
 pub(crate) mod crash;

@@ -9,7 +9,9 @@ use rusqlite::Transaction;
 use super::super::reader::Streams;
 use super::super::{Shared, catalog};
 use super::heartbeat::Heartbeat;
-use super::{add, assignment, beat, committed, generation, now_ms, raise_generation, remove, set_committed};
+use super::{
+    Assignment, add, assignment, beat, committed, generation, now_ms, raise_generation, remove, set_committed,
+};
 use crate::sqlite::fault::store;
 use crate::{Committed, Error, GroupReader, Record, Result, StartAt};
 
@@ -19,9 +21,7 @@ pub(in crate::sqlite) struct Member {
     /// Topics and their numbers of partitions.
     topics: BTreeMap<String, i32>,
     id: i64,
-    /// The group's generation in which `assigned` was this member's.
-    generation: i64,
-    assigned: Vec<(String, i32)>,
+    assignment: Assignment,
     streams: Streams,
     heartbeat: Heartbeat,
 }
@@ -34,8 +34,7 @@ enum Standing {
     Expelled,
     /// The members have changed.
     Changed {
-        generation: i64,
-        assigned: Vec<(String, i32)>,
+        assignment: Assignment,
         /// Where to go on in the partitions that are new to it; without an offset at the earliest record.
         gained: Vec<(String, i32, Option<i64>)>,
     },
@@ -62,8 +61,7 @@ impl Member {
             group: group.to_owned(),
             topics,
             id,
-            generation: NONE,
-            assigned: Vec::new(),
+            assignment: Assignment { generation: NONE, partitions: Vec::new() },
             heartbeat,
         };
         member.follow()?;
@@ -80,9 +78,10 @@ impl Member {
             (self.id, self.heartbeat) = enter(&self.shared, &self.group, &self.topics)?;
             standing = self.standing()?;
         }
-        let Standing::Changed { generation, assigned, gained } = standing else { return Ok(()) };
-        let is_mine = |topic: &str, partition| assigned.iter().any(|(t, p)| t == topic && *p == partition);
-        self.streams.retain(is_mine);
+        let Standing::Changed { assignment, gained } = standing else { return Ok(()) };
+        self.streams.retain(|topic, partition| {
+            assignment.partitions.iter().any(|(t, p)| t == topic && *p == partition)
+        });
         let starts = gained.into_iter().map(|(topic, partition, offset)| {
             let offset = match offset {
                 Some(offset) => offset,
@@ -92,12 +91,12 @@ impl Member {
         });
         let starts = starts.collect::<Result<Vec<_>>>()?;
         self.streams.add(&starts)?;
-        self.generation = generation;
-        self.assigned = assigned;
+        self.assignment = assignment;
+        let Assignment { generation, partitions } = &self.assignment;
         tracing::info!(
             group = self.group,
             generation,
-            partitions = self.assigned.len(),
+            partitions = partitions.len(),
             "group assignment changed"
         );
         Ok(())
@@ -105,13 +104,14 @@ impl Member {
 
     fn standing(&self) -> Result<Standing> {
         self.shared.groups.read(&format!("look up the members of group {}", self.group), |tx| {
-            if generation(tx, &self.group)? == self.generation {
+            if generation(tx, &self.group)? == self.assignment.generation {
                 return Ok(Standing::Same);
             }
-            let Some((generation, assigned)) = assignment(tx, &self.group, self.id, &self.topics)? else {
+            let Some(assignment) = assignment(tx, &self.group, self.id, &self.topics)? else {
                 return Ok(Standing::Expelled);
             };
-            let gained = assigned
+            let gained = assignment
+                .partitions
                 .iter()
                 .filter(|(topic, partition)| !self.streams.contains(topic, *partition))
                 .map(|(topic, partition)| {
@@ -119,7 +119,7 @@ impl Member {
                     Ok((topic.clone(), *partition, offset))
                 })
                 .collect::<rusqlite::Result<_>>()?;
-            Ok(Standing::Changed { generation, assigned, gained })
+            Ok(Standing::Changed { assignment, gained })
         })
     }
 
@@ -136,17 +136,17 @@ impl Member {
         tx: &Transaction<'_>,
         offsets: &[Committed],
     ) -> rusqlite::Result<Option<(String, i32)>> {
-        let (generation, now) =
-            assignment(tx, &self.group, self.id, &self.topics)?.unwrap_or((NONE, Vec::new()));
-        let then: HashSet<_> = self.assigned.iter().collect();
-        let mine: HashSet<_> = now.iter().filter(|partition| then.contains(partition)).collect();
+        let now = assignment(tx, &self.group, self.id, &self.topics)?;
+        let now = now.unwrap_or(Assignment { generation: NONE, partitions: Vec::new() });
+        let then: HashSet<_> = self.assignment.partitions.iter().collect();
+        let mine: HashSet<_> = now.partitions.iter().filter(|partition| then.contains(partition)).collect();
         let places = offsets.iter().map(|offset| (offset.topic.clone(), offset.partition));
         if let Some(not_mine) = places.into_iter().find(|place| !mine.contains(place)) {
             return Ok(Some(not_mine));
         }
         for offset in offsets {
             // Another member may have had the partition in between, and have come further.
-            let is_behind = generation != self.generation
+            let is_behind = now.generation != self.assignment.generation
                 && committed(tx, &self.group, &offset.topic, offset.partition)?
                     .is_some_and(|there| there > offset.offset);
             if !is_behind {
@@ -181,7 +181,7 @@ impl GroupReader for Member {
     }
 
     fn assignment(&self) -> Result<Vec<(String, i32)>> {
-        Ok(self.assigned.clone())
+        Ok(self.assignment.partitions.clone())
     }
 
     fn commit(&mut self, offsets: &[Committed]) -> Result<()> {

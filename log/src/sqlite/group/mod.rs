@@ -120,13 +120,19 @@ fn share(partitions: i32, members: usize, index: usize) -> std::ops::Range<i32> 
     start as i32..end as i32
 }
 
-/// The present generation of a group, and what is the member's in it. `None` where it is no member.
+/// What is a member's in one generation of its group.
+struct Assignment {
+    generation: i64,
+    partitions: Vec<(String, i32)>,
+}
+
+/// The member's present assignment, or `None` where it is no member.
 fn assignment(
     conn: &Connection,
     group: &str,
     member: i64,
     topics: &BTreeMap<String, i32>,
-) -> rusqlite::Result<Option<(i64, Vec<(String, i32)>)>> {
+) -> rusqlite::Result<Option<Assignment>> {
     let mut assigned = Vec::new();
     let mut select = conn.prepare_cached(
         "SELECT id FROM member JOIN subscription ON member = id
@@ -139,7 +145,7 @@ fn assignment(
         let range = share(*partitions, members.len(), index);
         assigned.extend(range.map(|partition| (topic.clone(), partition)));
     }
-    Ok(Some((generation(conn, group)?, assigned)))
+    Ok(Some(Assignment { generation: generation(conn, group)?, partitions: assigned }))
 }
 
 /// Wall-clock milliseconds: the one clock that processes share.
