@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+/// Signals this soon after the first are the same wish to stop: shells and `timeout` send one to the process and one to
+/// its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
 /// Whether the process was asked to stop. Cheap to clone, shared by threads and tasks.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
@@ -66,18 +70,25 @@ impl Shutdown {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let shutdown = self.clone();
         tokio::spawn(async move {
-            for abort in [false, true] {
+            let mut first: Option<Instant> = None;
+            loop {
                 // Both receives are cancel-safe: a signal not taken here stays pending.
                 let code = tokio::select! {
                     _ = terminate.recv() => 143,
                     _ = interrupt.recv() => 130,
                 };
-                if abort {
-                    tracing::warn!("second signal, stopping at once");
-                    std::process::exit(code);
+                match first {
+                    None => {
+                        tracing::info!("signal received, stopping");
+                        first = Some(Instant::now());
+                        shutdown.request();
+                    }
+                    Some(at) if at.elapsed() < SAME_SIGNAL => {}
+                    Some(_) => {
+                        tracing::warn!("second signal, stopping at once");
+                        std::process::exit(code);
+                    }
                 }
-                tracing::info!("signal received, stopping");
-                shutdown.request();
             }
         });
         Ok(())

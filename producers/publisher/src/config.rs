@@ -15,6 +15,8 @@ pub struct Config {
     pub batch_interval: Duration,
     /// A block this near to the source's tip is published as live, in a log transaction of its own.
     pub live_within_blocks: i32,
+    /// Further behind than this, the mempool view is suspended: its changes mean little, and a fresh start is cheaper.
+    pub suspend_beyond_blocks: i32,
     /// Headers asked for at once.
     pub headers_page: usize,
     /// Without a notice, the source is asked for its tip this often.
@@ -37,6 +39,7 @@ impl Default for Config {
             batch_bytes: 8 << 20,
             batch_interval: Duration::from_millis(500),
             live_within_blocks: 2,
+            suspend_beyond_blocks: 288,
             headers_page: 2000,
             poll_interval: Duration::from_secs(2),
             reconcile_interval: Duration::from_secs(60),

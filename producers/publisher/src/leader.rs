@@ -219,8 +219,10 @@ impl<'a> Leader<'a> {
                 status.last_reorg_depth = depth as u64;
             });
         }
-        if self.behind() > self.config.live_within_blocks {
+        if self.behind() > self.config.suspend_beyond_blocks {
             self.view.suspend();
+        }
+        if self.behind() > self.config.live_within_blocks {
             self.monitor.update(|status| status.state = State::Backfilling);
         }
         match self.publish(&steps) {

@@ -137,14 +137,20 @@ impl Leader<'_> {
 
     /// Follows the mempool once the chain is followed: answers what the state machine wants, publishes what it decides.
     pub(crate) fn turn_view(&mut self) -> Result<()> {
-        if !self.view.enabled || self.behind() > self.config.live_within_blocks {
+        let following = self.view.mempool.is_following();
+        if !self.view.enabled || (!following && self.behind() > self.config.live_within_blocks) {
             return Ok(());
         }
         let Some(tip) = self.tip_time() else { return Ok(()) };
-        if self.view.mempool.is_following() {
+        if following {
             self.view.apply(Input::Tick);
         } else {
-            debug!("the mempool view starts");
+            // An epoch has one RESET, at its start: a view that starts again has an epoch of its own.
+            if self.view.next_sequence > 0 {
+                self.epoch += 1;
+                self.view.next_sequence = 0;
+            }
+            debug!(epoch = self.epoch, "the mempool view starts");
             self.view.apply(Input::Start(tip));
         }
         self.publish_changes()?;
