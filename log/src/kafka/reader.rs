@@ -349,6 +349,18 @@ impl KafkaPartitionReader {
         format!("{}/{}", self.position.topic, self.position.partition)
     }
 
+    /// Starts to fetch at the position again. librdkafka has stopped a partition that is out of range, and does not seek
+    /// in it.
+    fn restart(&self) -> Result<()> {
+        let Position { topic, partition, next } = &self.position;
+        let mut list = TopicPartitionList::with_capacity(1);
+        let restarted = list
+            .add_partition_offset(topic, *partition, Offset::Offset(*next))
+            .and_then(|()| self.consumer.incremental_unassign(&list))
+            .and_then(|()| self.consumer.incremental_assign(&list));
+        restarted.map_err(|e| fault::failed(format!("go to offset {next} of {}", self.place()), &e))
+    }
+
     /// Serves the consumer's own events, which belong to no partition.
     fn serve_consumer(&self) -> Result<()> {
         match self.consumer.poll(Duration::ZERO) {
@@ -423,6 +435,11 @@ impl PartitionReader for KafkaPartitionReader {
             let bounds = self.cluster.bounds(&topic, partition)?;
             return Err(Position { topic, partition, next: offset }.out_of_range(bounds));
         }
+        self.position.next = offset;
+        self.at_end = false;
+        if self.broken.take().is_some() {
+            return self.restart();
+        }
         let deadline = Instant::now() + CALL_WAIT;
         // A partition that is about to start cannot be sought yet.
         while let Err(error) = self.consumer.seek(&topic, partition, Offset::Offset(offset), CALL_WAIT) {
@@ -431,9 +448,6 @@ impl PartitionReader for KafkaPartitionReader {
             }
             std::thread::sleep(SEEK_PAUSE);
         }
-        self.position.next = offset;
-        self.at_end = false;
-        self.broken = None;
         Ok(())
     }
 }

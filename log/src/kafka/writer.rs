@@ -9,7 +9,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::cluster::Cluster;
 use super::fault;
@@ -192,6 +192,17 @@ impl KafkaWriter {
         }
         match failure {
             Failure::Lost { topic, partition, code } => {
+                // When a transaction has failed, librdkafka throws away what waits. That is not why it failed.
+                if matches!(code, Code::PurgeQueue | Code::PurgeInflight)
+                    && let Some(cause) = self.transaction_error()
+                {
+                    return Err(match self.call_error(format!("append to {topic}/{partition}"), &cause) {
+                        Error::Store { attempt, reason, class } => {
+                            Error::Store { attempt, reason, class: fault::of_transaction(class) }
+                        }
+                        error => error,
+                    });
+                }
                 let (fatal, text) = match self.producer.client().fatal_error() {
                     Some((fatal, text)) => (Some(fatal), text),
                     None => (None, code.to_string()),
@@ -221,6 +232,14 @@ impl KafkaWriter {
                 })
             }
         }
+    }
+
+    /// Why the open transaction can only be aborted, where it can. Beginning another is refused with the reason, and
+    /// changes nothing while one is open.
+    fn transaction_error(&self) -> Option<KafkaError> {
+        let refusal = self.producer.begin_transaction().err()?;
+        matches!(&refusal, KafkaError::Transaction(error) if error.txn_requires_abort() || error.is_fatal())
+            .then_some(refusal)
     }
 
     fn gap(&mut self, gap: Gap) -> Error {
@@ -295,7 +314,14 @@ impl KafkaWriter {
                 ),
                 class: Class::Fatal,
             },
-            _ => match self.call_error(attempt, error) {
+            // `State` is all that librdkafka says of a record for a transaction that has failed meanwhile.
+            code => match self.call_error(
+                attempt,
+                &self
+                    .transaction_error()
+                    .filter(|_| code == Some(Code::State))
+                    .unwrap_or_else(|| error.clone()),
+            ) {
                 // The record is missing in the transaction now.
                 Error::Store { attempt, reason, class } => {
                     Error::Store { attempt, reason, class: fault::of_transaction(class) }
@@ -459,6 +485,17 @@ impl Writer for KafkaWriter {
                 return Err(self.misused("abort", reason, Class::Fatal));
             }
             State::Dead => return Err(self.dead("abort")),
+        }
+        if self.state == State::Open {
+            // Records thrown away while they wait leave a gap in the sequence numbers that brokers check, which fails
+            // the next transaction once. So what waits (SEND_QUEUE_KIBIBYTES at most) is stored first, and then aborted
+            // with the rest. After a failure there is a gap already: the next transaction may have to be aborted, too.
+            if let Err(error) = self.flush() {
+                debug!(%error, "records of an aborted transaction were not stored");
+            }
+        }
+        if self.state == State::Dead {
+            return Err(self.dead("abort"));
         }
         self.abort_within(self.cluster.options().delivery_timeout)?;
         self.state = State::Idle;
