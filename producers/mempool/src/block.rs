@@ -1,5 +1,6 @@
 //! What a block does to the mempool, gathered while its transactions stream by.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use bitcoin::{BlockHash, OutPoint, Txid};
@@ -45,36 +46,54 @@ impl BlockEffect {
     }
 }
 
-/// Transactions of recent blocks, and whether the feed announced them after their block was published: it may be behind
-/// the blocks, and what it announces of them is mined already, or returns by a reorg that is not published yet.
+/// Transactions that recent blocks have or conflict with, and whether the feed announced them after their block was published: it may be behind
+/// the blocks, and what it announces of them is gone already, or returns by a reorg that is not published yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecentBlocks {
-    blocks: VecDeque<HashMap<Txid, bool>>,
-    held: usize,
+    blocks: VecDeque<Vec<Txid>>,
+    /// Each with the number of its block, and whether it was announced since.
+    transactions: HashMap<Txid, (u64, bool)>,
+    /// Number of the oldest block remembered.
+    first: u64,
 }
 
 impl RecentBlocks {
     /// The newest `MAX_RECENT_MINED` transactions of the newest `RECENT_BLOCKS` blocks are remembered.
     pub(crate) fn connected(&mut self, transactions: impl Iterator<Item = Txid>) {
-        let block: HashMap<Txid, bool> =
-            transactions.take(MAX_RECENT_MINED).map(|txid| (txid, false)).collect();
-        self.held += block.len();
+        let number = self.first + self.blocks.len() as u64;
+        let block: Vec<Txid> = transactions.take(MAX_RECENT_MINED).collect();
+        for txid in &block {
+            self.transactions.insert(*txid, (number, false));
+        }
         self.blocks.push_back(block);
-        while self.blocks.len() > RECENT_BLOCKS || self.held > MAX_RECENT_MINED {
-            self.held -= self.blocks.pop_front().map_or(0, |block| block.len());
+        while self.blocks.len() > RECENT_BLOCKS || self.transactions.len() > MAX_RECENT_MINED {
+            let block = self.blocks.pop_front().unwrap_or_default();
+            self.forget(block, self.first);
+            self.first += 1;
         }
     }
 
     /// Forgets the newest block; gives what was announced since it was published.
     pub(crate) fn disconnected(&mut self) -> Vec<Txid> {
         let block = self.blocks.pop_back().unwrap_or_default();
-        self.held -= block.len();
-        block.into_iter().filter(|(_, announced)| *announced).map(|(txid, _)| txid).collect()
+        self.forget(block, self.first + self.blocks.len() as u64)
     }
 
     /// Whether a recent block has a transaction that the feed announces.
     pub(crate) fn announced(&mut self, txid: &Txid) -> bool {
-        let found = self.blocks.iter_mut().rev().find_map(|block| block.get_mut(txid));
-        found.map(|announced| *announced = true).is_some()
+        self.transactions.get_mut(txid).map(|(_, announced)| *announced = true).is_some()
+    }
+
+    fn forget(&mut self, block: Vec<Txid>, number: u64) -> Vec<Txid> {
+        let mut announced = Vec::new();
+        for txid in block {
+            if let Entry::Occupied(entry) = self.transactions.entry(txid)
+                && entry.get().0 == number
+                && entry.remove().1
+            {
+                announced.push(txid);
+            }
+        }
+        announced
     }
 }

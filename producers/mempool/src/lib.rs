@@ -69,7 +69,7 @@ pub const MAX_RECENT_CHANGES: usize = 200_000;
 /// Mined transactions remembered because the feed may be behind the blocks and still announce them.
 pub const MAX_RECENT_MINED: usize = 200_000;
 /// Recent blocks whose transactions are remembered.
-pub const RECENT_BLOCKS: usize = 8;
+pub const RECENT_BLOCKS: usize = 1024;
 /// Transactions remembered that the feed announced and that were not taken in.
 pub const MAX_EXCUSED: usize = 100_000;
 /// Gaps whose repair is announced one by one; of more than these at once only the detection is.

@@ -159,7 +159,7 @@ impl Mempool {
         let mined = !present && self.blocks.announced(&txid);
         if present || mined {
             self.numbers.mined(1);
-            self.reconcile.mined_before(sequence);
+            self.reconcile.mined(&txid, sequence);
             self.excused.insert(txid);
         }
         if !mined {
@@ -230,7 +230,7 @@ impl Mempool {
 
     fn connected(&mut self, now: i64, effect: &BlockEffect, out: &mut Vec<Output>) {
         self.tip = effect.tip;
-        let mut mined = 0;
+        let (mut mined, mut victims) = (0, Vec::new());
         for txid in effect.mined.iter().chain(&effect.unseen) {
             self.reconcile.taken_out(txid);
             match self.view.state(txid) {
@@ -248,9 +248,10 @@ impl Mempool {
             for txid in self.view.family(*rival) {
                 self.reconcile.taken_out(&txid);
                 self.remove(txid, RemovalReason::Conflicted, None, Some(*by), out);
+                victims.push(txid);
             }
         }
-        self.blocks.connected(effect.unseen.iter().chain(&effect.mined).copied());
+        self.blocks.connected(victims.into_iter().chain(effect.unseen.iter().chain(&effect.mined).copied()));
         self.reconcile.doubt(now);
     }
 

@@ -108,10 +108,12 @@ impl Reconcile {
         }
     }
 
-    /// A transaction announced with this number had been mined: its second number, that of the block, is silent.
-    pub(crate) fn mined_before(&mut self, sequence: Option<u64>) {
-        if let Some(Look::Settling { number, silent, .. }) = &mut self.look
+    /// A transaction announced with this number has been mined. Where a block before the snapshot has it, the silent
+    /// number belongs to the snapshot's account.
+    pub(crate) fn mined(&mut self, txid: &Txid, sequence: Option<u64>) {
+        if let Some(Look::Settling { number, silent, taken_out, .. }) = &mut self.look
             && sequence.is_some_and(|sequence| sequence <= *number)
+            && !taken_out.contains(txid)
         {
             *silent += 1;
         }

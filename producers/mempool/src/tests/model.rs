@@ -158,3 +158,25 @@ proptest! {
         }
     }
 }
+#[test]
+fn dbg_case() {
+    use Act::*;
+    let mut world = live(
+        Kind::Numbered,
+        vec![
+            Add { choice: 0, inputs: 1 },
+            Answer,
+            Mine { choice: 4, foreign: false },
+            Add { choice: 0, inputs: 1 },
+            Pass(2900),
+            Follow,
+            Add { choice: 0, inputs: 1 },
+            Add { choice: 0, inputs: 1 },
+            Answer,
+            Mine { choice: 1, foreign: false },
+            Follow,
+        ],
+    );
+    world.quiet(200);
+    assert_eq!(world.detected, vec![]);
+}
