@@ -416,6 +416,15 @@ fn the_mempool_view_is_what_the_newest_epoch_makes() {
     assert_eq!(view.chain_sequence, log.events.len() as i64 - 1);
 }
 
+#[test]
+fn a_reset_within_an_epoch_empties_the_view() {
+    let mut log = TestLog::new();
+    log.mempool_epoch(1, 20);
+    log.mempool_reset(1, chain_log::PARTITIONS);
+    let added = log.mempool_additions(1, 6);
+    assert_eq!(log.chain.mempool_view().unwrap().unwrap().txids, added.into_iter().collect());
+}
+
 #[track_caller]
 fn assert_mempool_violation(log: &TestLog, words: &str) {
     match log.chain.mempool_view() {
@@ -446,4 +455,10 @@ fn mempool_events_that_make_no_view_are_found() {
     log.mempool_epoch(1, 5);
     log.mempool_removal(1, bitcoin::Txid::all_zeros());
     assert_mempool_violation(&log, "was not there");
+
+    let mut log = TestLog::new();
+    log.mempool_epoch(1, 5);
+    log.mempool_reset(1, chain_log::PARTITIONS - 1);
+    log.mempool_additions(1, 1);
+    assert_mempool_violation(&log, "2 of 3 partitions are reset");
 }

@@ -1,5 +1,7 @@
 //! A log built by hand: valid regtest blocks, and whatever damage a test asks for.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
 use bitcoin::consensus::serialize;
@@ -168,9 +170,18 @@ impl TestLog {
     /// Commits a mempool epoch's opening, and the additions of some new transactions. Gives their ids.
     pub(crate) fn mempool_epoch(&mut self, epoch: i64, additions: u64) -> Vec<Txid> {
         self.mempool_sequence = 0;
-        for partition in 0..PARTITIONS {
+        self.mempool_reset(epoch, PARTITIONS);
+        self.mempool_additions(epoch, additions)
+    }
+
+    /// Commits resets in the first partitions.
+    pub(crate) fn mempool_reset(&mut self, epoch: i64, partitions: i32) {
+        for partition in 0..partitions {
             self.mempool_event(epoch, MempoolKind::Reset, Txid::all_zeros(), None, Some(partition));
         }
+    }
+
+    pub(crate) fn mempool_additions(&mut self, epoch: i64, additions: u64) -> Vec<Txid> {
         (0..additions)
             .map(|_| {
                 let transaction = self.payment(None);
@@ -233,7 +244,9 @@ impl TestLog {
     fn send<E: Event>(&mut self, topic: &str, partition: i32, key: &[u8], event: &E) {
         let mut value = Vec::new();
         self.chain.codec.encode(event, &mut value).unwrap();
-        self.writer.send(&NewRecord { topic, partition, timestamp: 0, key, value: &value }).unwrap();
+        // Of this day: what is older than a topic's retention is deleted.
+        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+        self.writer.send(&NewRecord { topic, partition, timestamp, key, value: &value }).unwrap();
     }
 
     fn coinbase(&mut self, height: i32) -> Transaction {

@@ -40,16 +40,13 @@ impl ChainLog {
     pub fn mempool_view(&self) -> Result<Option<MempoolView>, Error> {
         let Some(epoch) = self.newest_mempool_epoch()? else { return Ok(None) };
         let mut replay = Replay::open(self, epoch)?;
+        let mut resets = Resets { partitions: replay.lanes.len(), seen: HashSet::new() };
         let mut view = MempoolView { epoch, sequence: -1, chain_sequence: -1, ..MempoolView::default() };
-        while let Some((place, event)) = replay.next(view.sequence)? {
-            view.apply(&event).map_err(|reason| {
-                Error::Violation(Box::new(Violation {
-                    invariant: Invariant::Mempool,
-                    topic: self.topics.mempool.clone(),
-                    partition: place.0,
-                    offset: place.1,
-                    reason,
-                }))
+        while let Some(((partition, offset), event)) = replay.next(view.sequence)? {
+            resets.check(partition, event.kind).and_then(|()| view.apply(&event)).map_err(|reason| {
+                let topic = self.topics.mempool.clone();
+                let invariant = Invariant::Mempool;
+                Error::Violation(Box::new(Violation { invariant, topic, partition, offset, reason }))
             })?;
         }
         Ok(Some(view))
@@ -74,17 +71,16 @@ impl ChainLog {
 impl MempoolView {
     fn apply(&mut self, event: &MempoolEvent) -> Result<(), String> {
         let first = self.events == 0;
-        if first && event.kind != MempoolKind::Reset {
+        if first {
             self.truncated = true;
-        } else if !first && event.sequence.checked_sub(1) != Some(self.sequence) {
+        } else if event.sequence.checked_sub(1) != Some(self.sequence) {
             let (epoch, last, found) = (self.epoch, self.sequence, event.sequence);
             return Err(format!("in epoch {epoch}, sequence {found} comes after {last}"));
         }
         match event.kind {
             MempoolKind::Reset => {
-                if !self.txids.is_empty() {
-                    return Err(format!("epoch {} is reset after transactions were added", self.epoch));
-                }
+                self.txids.clear();
+                self.truncated = false;
             }
             MempoolKind::Added => {
                 if !self.txids.insert(event.txid) {
@@ -103,6 +99,28 @@ impl MempoolView {
         self.events += 1;
         self.sequence = event.sequence;
         self.chain_sequence = event.chain_sequence;
+        Ok(())
+    }
+}
+
+/// A reset under way: it comes in every partition, once, before anything else.
+struct Resets {
+    partitions: usize,
+    seen: HashSet<i32>,
+}
+
+impl Resets {
+    fn check(&mut self, partition: i32, kind: MempoolKind) -> Result<(), String> {
+        if kind == MempoolKind::Reset {
+            if !self.seen.insert(partition) {
+                return Err("a partition is reset twice, and another one not".to_owned());
+            }
+            if self.seen.len() == self.partitions {
+                self.seen.clear();
+            }
+        } else if !self.seen.is_empty() {
+            return Err(format!("{} of {} partitions are reset", self.seen.len(), self.partitions));
+        }
         Ok(())
     }
 }
