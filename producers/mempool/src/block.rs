@@ -46,28 +46,54 @@ impl BlockEffect {
     }
 }
 
-/// Transactions that recent blocks have or conflict with, and whether the feed announced them after their block was published: it may be behind
-/// the blocks, and what it announces of them is gone already, or returns by a reorg that is not published yet.
+/// What the feed tells of a transaction that a recent block has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Announced {
+    /// It came into the mempool before the block: the feed is behind.
+    First,
+    /// It had been announced before: it was mined, and came back by a reorg.
+    Again,
+}
+
+/// A transaction of a recent block.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    /// Number of the block.
+    block: u64,
+    /// Whether the feed has told of it, before its block was published or since.
+    known: bool,
+    /// Whether the feed has told of it since.
+    since: bool,
+}
+
+/// Transactions that recent blocks have or conflict with. The feed may be behind the blocks: what it announces of them
+/// is gone already, or returns by a reorg that is not published yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecentBlocks {
     blocks: VecDeque<Vec<Txid>>,
-    /// Each with the number of its block, and whether it was announced since.
-    transactions: HashMap<Txid, (u64, bool)>,
+    transactions: HashMap<Txid, Recent>,
     /// Number of the oldest block remembered.
     first: u64,
 }
 
 impl RecentBlocks {
-    /// The newest `MAX_RECENT_MINED` transactions of the newest `RECENT_BLOCKS` blocks are remembered.
-    pub(crate) fn connected(&mut self, transactions: impl Iterator<Item = Txid>) {
-        let number = self.first + self.blocks.len() as u64;
-        let block: Vec<Txid> = transactions.take(MAX_RECENT_MINED).collect();
-        for txid in &block {
-            self.transactions.insert(*txid, (number, false));
+    /// Takes in a block: the transactions that had been known, and those that had not. The newest `MAX_RECENT_MINED` of
+    /// the newest `RECENT_BLOCKS` blocks are remembered.
+    pub(crate) fn connected(
+        &mut self,
+        known: impl Iterator<Item = Txid>,
+        unknown: impl Iterator<Item = Txid>,
+    ) {
+        let block = self.first + self.blocks.len() as u64;
+        let mut txids = Vec::new();
+        let transactions = known.map(|txid| (txid, true)).chain(unknown.map(|txid| (txid, false)));
+        for (txid, known) in transactions.take(MAX_RECENT_MINED) {
+            self.transactions.insert(txid, Recent { block, known, since: false });
+            txids.push(txid);
         }
-        self.blocks.push_back(block);
+        self.blocks.push_back(txids);
         while self.blocks.len() > RECENT_BLOCKS || self.transactions.len() > MAX_RECENT_MINED {
-            let block = self.blocks.pop_front().unwrap_or_default();
+            let Some(block) = self.blocks.pop_front() else { break };
             self.forget(block, self.first);
             self.first += 1;
         }
@@ -79,21 +105,26 @@ impl RecentBlocks {
         self.forget(block, self.first + self.blocks.len() as u64)
     }
 
-    /// Whether a recent block has a transaction that the feed announces.
-    pub(crate) fn announced(&mut self, txid: &Txid) -> bool {
-        self.transactions.get_mut(txid).map(|(_, announced)| *announced = true).is_some()
+    /// Notes that the feed announces a transaction; says how, where a recent block has it.
+    pub(crate) fn announced(&mut self, txid: &Txid) -> Option<Announced> {
+        let recent = self.transactions.get_mut(txid)?;
+        recent.since = true;
+        match std::mem::replace(&mut recent.known, true) {
+            true => Some(Announced::Again),
+            false => Some(Announced::First),
+        }
     }
 
     fn forget(&mut self, block: Vec<Txid>, number: u64) -> Vec<Txid> {
-        let mut announced = Vec::new();
+        let mut since = Vec::new();
         for txid in block {
             if let Entry::Occupied(entry) = self.transactions.entry(txid)
-                && entry.get().0 == number
-                && entry.remove().1
+                && entry.get().block == number
+                && entry.remove().since
             {
-                announced.push(txid);
+                since.push(txid);
             }
         }
-        announced
+        since
     }
 }

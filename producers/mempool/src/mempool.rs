@@ -3,7 +3,7 @@
 use bitcoin::{BlockHash, OutPoint, Txid};
 use sluice_schemas::{Flavour, RemovalReason, Transaction};
 
-use crate::block::RecentBlocks;
+use crate::block::{Announced, RecentBlocks};
 use crate::excused::Excused;
 use crate::fetch::Fetch;
 use crate::numbers::{Arrival, Numbers};
@@ -155,14 +155,14 @@ impl Mempool {
         }
         // Announced again, it was mined meanwhile and came back by a reorg. Announced after its block was published,
         // the feed is behind. Either way its number in the block is silent, and what a snapshot says is no loss.
+        let mined = self.blocks.announced(&txid);
         let present = self.view.is_present(&txid);
-        let mined = !present && self.blocks.announced(&txid);
-        if present || mined {
+        if let Some(announced) = mined.or(present.then_some(Announced::Again)) {
             self.numbers.mined(1);
-            self.reconcile.mined(&txid, sequence);
+            self.reconcile.mined(&txid, sequence, announced);
             self.excused.insert(txid);
         }
-        if !mined {
+        if mined.is_none() || present {
             self.take_in(now, txid, transaction, out);
         }
     }
@@ -230,13 +230,14 @@ impl Mempool {
 
     fn connected(&mut self, now: i64, effect: &BlockEffect, out: &mut Vec<Output>) {
         self.tip = effect.tip;
-        let (mut mined, mut victims) = (0, Vec::new());
+        let (mut mined, mut known, mut unknown) = (0, Vec::new(), Vec::new());
         for txid in effect.mined.iter().chain(&effect.unseen) {
             self.reconcile.taken_out(txid);
-            match self.view.state(txid) {
-                Some(State::Leaving { .. }) => {}
-                Some(_) => mined += 1,
-                None => {}
+            mined += u64::from(self.view.is_present(txid));
+            if self.knows(txid) {
+                known.push(*txid)
+            } else {
+                unknown.push(*txid)
             }
             self.remove(*txid, RemovalReason::Mined, Some(effect.hash), None, out);
         }
@@ -248,10 +249,10 @@ impl Mempool {
             for txid in self.view.family(*rival) {
                 self.reconcile.taken_out(&txid);
                 self.remove(txid, RemovalReason::Conflicted, None, Some(*by), out);
-                victims.push(txid);
+                known.push(txid);
             }
         }
-        self.blocks.connected(victims.into_iter().chain(effect.unseen.iter().chain(&effect.mined).copied()));
+        self.blocks.connected(known.into_iter(), unknown.into_iter());
         self.reconcile.doubt(now);
     }
 

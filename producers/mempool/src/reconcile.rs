@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use bitcoin::Txid;
 
+use crate::block::Announced;
 use crate::mempool::{Mempool, Phase};
 use crate::recent::Since;
 use crate::view::State;
@@ -108,12 +109,12 @@ impl Reconcile {
         }
     }
 
-    /// A transaction announced with this number has been mined. Where a block before the snapshot has it, the silent
-    /// number belongs to the snapshot's account.
-    pub(crate) fn mined(&mut self, txid: &Txid, sequence: Option<u64>) {
+    /// A transaction announced with this number has been mined: before, where it is announced again, else after. The
+    /// silent number is the snapshot's, where the snapshot is younger.
+    pub(crate) fn mined(&mut self, txid: &Txid, sequence: Option<u64>, announced: Announced) {
         if let Some(Look::Settling { number, silent, taken_out, .. }) = &mut self.look
             && sequence.is_some_and(|sequence| sequence <= *number)
-            && !taken_out.contains(txid)
+            && (announced == Announced::Again || !taken_out.contains(txid))
         {
             *silent += 1;
         }

@@ -20,7 +20,7 @@ const FEED_LAG: i64 = 900;
 
 struct Block {
     hash: BlockHash,
-    transactions: Vec<Box<Transaction>>,
+    transactions: Vec<Transaction>,
 }
 
 struct Message {
@@ -34,7 +34,7 @@ struct Message {
 pub(super) struct World {
     pub(super) kind: Kind,
     pub(super) now: i64,
-    pub(super) mempool: BTreeMap<Txid, Box<Transaction>>,
+    pub(super) mempool: BTreeMap<Txid, Transaction>,
     pub(super) view: Mempool,
     pub(super) published: BTreeSet<Txid>,
     pub(super) detected: Vec<(&'static str, Lost)>,
@@ -116,7 +116,6 @@ impl World {
                     self.recovered += recovered;
                 }
             }
-            assert_eq!(self.view.is_empty(), self.view.len() == 0);
         }
         assert_eq!(self.view.len(), self.published.len());
     }
@@ -170,14 +169,14 @@ impl World {
 
     fn rivals(&self, transaction: &Transaction) -> Vec<Txid> {
         let spent: HashSet<OutPoint> = spends(transaction).collect();
-        let is_rival = |other: &&Box<Transaction>| {
+        let is_rival = |other: &&Transaction| {
             other.txid != transaction.txid && spends(other).any(|outpoint| spent.contains(&outpoint))
         };
         self.mempool.values().filter(is_rival).map(|other| other.txid).collect()
     }
 
     /// A new transaction that spends some of what there is, unconfirmed or not, spent or not.
-    fn make(&mut self, choice: usize, inputs: usize) -> Option<Box<Transaction>> {
+    fn make(&mut self, choice: usize, inputs: usize) -> Option<Transaction> {
         let mut coins: Vec<OutPoint> = self.unspent.iter().copied().collect();
         for txid in self.mempool.keys() {
             coins.extend((0..2).map(|vout| OutPoint { txid: *txid, vout }));
@@ -188,7 +187,7 @@ impl World {
             return None;
         }
         self.made += 1;
-        Some(transaction(self.made, &picked.into_iter().collect::<Vec<_>>()))
+        Some(*transaction(self.made, &picked.into_iter().collect::<Vec<_>>()))
     }
 
     /// A transaction enters the mempool, in place of those that spend the same.
@@ -216,7 +215,7 @@ impl World {
 
     /// A block with some of the mempool and perhaps a transaction that was never in it.
     pub(super) fn mine(&mut self, choice: usize, foreign: bool) {
-        let mut transactions: Vec<Box<Transaction>> = Vec::new();
+        let mut transactions: Vec<Transaction> = Vec::new();
         let mut made: HashSet<OutPoint> = HashSet::new();
         let mut spent: HashSet<OutPoint> = HashSet::new();
         if foreign
@@ -224,7 +223,7 @@ impl World {
         {
             self.made += 1;
             spent.insert(outpoint);
-            transactions.push(transaction(self.made, &[outpoint]));
+            transactions.push(*transaction(self.made, &[outpoint]));
         }
         // Parents have lower numbers than their children, but for those that came back.
         for _ in 0..3 {
@@ -339,7 +338,10 @@ impl World {
             return;
         }
         while let Some(batch) = self.wants.pop_front() {
-            let bodies = batch.into_iter().map(|txid| (txid, self.mempool.get(&txid).cloned())).collect();
+            let bodies = batch
+                .into_iter()
+                .map(|txid| (txid, self.mempool.get(&txid).cloned().map(Box::new)))
+                .collect();
             self.apply(Input::Fetched(bodies));
         }
         let tip = self.chain.last().map(|block| block.hash);
