@@ -5,12 +5,12 @@ use sluice_schemas::{Action, ChainEvent, Event};
 use super::ChainLog;
 use super::stream::Stream;
 use crate::chunk::{self, Joiner};
-use crate::{Record, Result};
+use crate::{Bounds, Record, Result};
 
 /// Offsets left at which reading on beats seeking again.
 const SMALL_WINDOW: i64 = 64;
 /// Offsets looked at first for the last event.
-const FIRST_LAST_WINDOW: i64 = 8;
+pub(super) const LAST_WINDOW: i64 = 8;
 /// Bytes to read for one look.
 const LOOK_BYTES: usize = 16 * 1024;
 
@@ -36,23 +36,33 @@ impl ChainLog {
         is_before: impl Fn(&E) -> bool,
     ) -> Result<Option<Located<E>>> {
         let bounds = self.log.bounds(topic, partition)?;
-        let (mut low, mut high) = (bounds.start, bounds.end);
-        if low >= high {
+        if bounds.start >= bounds.end {
             return Ok(None);
         }
-        let mut stream = Stream::open(&*self.log, topic, partition, low)?;
+        let mut stream = Stream::open(&*self.log, topic, partition, bounds.start)?;
+        self.first_in(&mut stream, bounds, is_before)
+    }
+
+    /// `first_event`, with a stream of the partition that is open already. Leaves it anywhere.
+    pub(super) fn first_in<E: Event>(
+        &self,
+        stream: &mut Stream,
+        bounds: Bounds,
+        is_before: impl Fn(&E) -> bool,
+    ) -> Result<Option<Located<E>>> {
+        let (mut low, mut high) = (bounds.start, bounds.end);
         stream.fetch(LOOK_BYTES);
         while high - low > SMALL_WINDOW {
             let middle = low + (high - low) / 2;
             stream.seek(middle)?;
-            match self.next_whole::<E>(&mut stream, high)? {
+            match self.next_whole::<E>(stream, high)? {
                 Some(found) if is_before(&found.event) => low = stream.position(),
                 _ => high = middle,
             }
         }
         // The answer starts at `low` or later, though a chunked one may end, and a hole may reach, beyond `high`.
         stream.seek(low)?;
-        while let Some(found) = self.next_whole::<E>(&mut stream, bounds.end)? {
+        while let Some(found) = self.next_whole::<E>(stream, bounds.end)? {
             if !is_before(&found.event) {
                 return Ok(Some(found));
             }
@@ -82,30 +92,25 @@ impl ChainLog {
         Ok(std::iter::from_fn(move || chain.next_whole(&mut stream, bounds.end).transpose()))
     }
 
-    /// The last event of a partition.
-    ///
-    /// # Errors
-    /// As `first_event`.
-    pub fn last_event<E: Event>(&self, topic: &str, partition: i32) -> Result<Option<Located<E>>> {
-        let bounds = self.log.bounds(topic, partition)?;
-        if bounds.start >= bounds.end {
-            return Ok(None);
-        }
-        let mut stream = Stream::open(&*self.log, topic, partition, bounds.end)?;
-        stream.fetch(LOOK_BYTES);
-        let mut window = FIRST_LAST_WINDOW;
+    /// The last event of a partition, with a stream of it that is open already. Leaves it at the end.
+    pub(super) fn last_in<E: Event>(
+        &self,
+        stream: &mut Stream,
+        bounds: Bounds,
+    ) -> Result<Option<Located<E>>> {
+        let mut window = LAST_WINDOW;
         loop {
             // A window may hold nothing but holes, or the chunks of one large event.
             let first = bounds.start.max(bounds.end - window);
             stream.seek(first)?;
             let mut last = None;
-            while let Some(found) = self.next_whole(&mut stream, bounds.end)? {
+            while let Some(found) = self.next_whole(stream, bounds.end)? {
                 last = Some(found);
             }
-            if last.is_some() || first == bounds.start {
+            if last.is_some() || first <= bounds.start {
                 return Ok(last);
             }
-            window *= 8;
+            window = window.saturating_mul(8);
         }
     }
 

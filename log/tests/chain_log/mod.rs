@@ -1,4 +1,5 @@
 //! A log built by hand: valid regtest blocks, and whatever damage a test asks for.
+#![allow(clippy::unwrap_used)] // clippy does not see that this is a test's
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -316,6 +317,7 @@ pub(crate) fn mine(
         phase: Phase::Live,
         observed_at: 0,
         epoch: 0,
+        network: "btc-regtest".into(),
     };
     Block { event, transactions }
 }

@@ -8,9 +8,10 @@ use sluice_schemas::{MempoolEvent, MempoolKind};
 
 use super::{Error, Invariant, Violation};
 use crate::chain::ChainLog;
-use crate::chain::stream::Stream;
+use crate::chain::locate::LAST_WINDOW;
+use crate::chain::stream::{FETCH_BYTES, Stream};
 use crate::chunk::Joiner;
-use crate::{Result as LogResult, StartAt};
+use crate::{Bounds, Result as LogResult, StartAt};
 
 /// How often to look for the events of a gap: a commit may become visible partition by partition.
 const GAP_LOOKS: u32 = 5;
@@ -38,8 +39,8 @@ impl ChainLog {
     /// # Errors
     /// A `Violation` where events are missing or contradict the view so far, or why the log could not be read.
     pub fn mempool_view(&self) -> Result<Option<MempoolView>, Error> {
-        let Some(epoch) = self.newest_mempool_epoch()? else { return Ok(None) };
-        let mut replay = Replay::open(self, epoch)?;
+        let Some(mut replay) = Replay::open(self)? else { return Ok(None) };
+        let epoch = replay.epoch;
         let mut resets = Resets { partitions: replay.lanes.len(), seen: HashSet::new() };
         let mut view = MempoolView { epoch, sequence: -1, chain_sequence: -1, ..MempoolView::default() };
         while let Some(((partition, offset), event)) = replay.next(view.sequence)? {
@@ -50,21 +51,6 @@ impl ChainLog {
             })?;
         }
         Ok(Some(view))
-    }
-
-    fn mempool_partitions(&self) -> LogResult<i32> {
-        Ok(self.log.topic(&self.topics.mempool)?.map_or(0, |info| info.partitions))
-    }
-
-    /// Epochs ascend within a partition, so that the last record of each has its newest.
-    fn newest_mempool_epoch(&self) -> LogResult<Option<i64>> {
-        let mut newest = None;
-        for partition in 0..self.mempool_partitions()? {
-            // The search ends at the last event, for which alone there is no later one.
-            let last = self.last_event::<MempoolEvent>(&self.topics.mempool, partition)?;
-            newest = newest.max(last.map(|located| located.event.epoch));
-        }
-        Ok(newest)
     }
 }
 
@@ -145,25 +131,37 @@ struct Lane {
 }
 
 impl<'a> Replay<'a> {
-    fn open(chain: &'a ChainLog, epoch: i64) -> LogResult<Self> {
+    /// `None` where there are no events.
+    fn open(chain: &'a ChainLog) -> LogResult<Option<Self>> {
         let topic = &chain.topics.mempool;
-        let mut from = Vec::new();
-        for partition in 0..chain.mempool_partitions()? {
-            let end = chain.log.bounds(topic, partition)?.end;
-            let first = chain.first_event(topic, partition, |event: &MempoolEvent| event.epoch < epoch)?;
-            let offset = first.map_or(end, |located| located.offset);
-            from.push(StartAt { topic: topic.clone(), partition, offset });
+        let partitions = chain.log.topic(topic)?.map_or(0, |info| info.partitions);
+        let bounds = (0..partitions)
+            .map(|partition| chain.log.bounds(topic, partition))
+            .collect::<LogResult<Vec<_>>>()?;
+        // Every partition starts at its newest events, so that they are fetched at the same time.
+        let newest = |bounds: &Bounds| bounds.start.max(bounds.end - LAST_WINDOW);
+        let from: Vec<_> = (0..partitions)
+            .zip(&bounds)
+            .map(|(partition, bounds)| StartAt { topic: topic.clone(), partition, offset: newest(bounds) })
+            .collect();
+        let mut streams = Stream::open_all(&*chain.log, &from)?;
+        // Epochs ascend within a partition: its last event has its newest.
+        let mut epoch = None;
+        for (stream, bounds) in streams.iter_mut().zip(&bounds) {
+            let last = chain.last_in::<MempoolEvent>(stream, *bounds)?;
+            epoch = epoch.max(last.map(|located| located.event.epoch));
         }
-        let streams = Stream::open_all(&*chain.log, &from)?;
-        let lanes = streams.into_iter().zip(&from).map(|(stream, start)| Lane {
-            stream,
-            joiner: Joiner::default(),
-            end: start.offset,
-            head: None,
-        });
-        let mut replay = Self { chain, epoch, lanes: lanes.collect(), heads: BinaryHeap::new() };
+        let Some(epoch) = epoch else { return Ok(None) };
+        let mut lanes = Vec::new();
+        for (mut stream, bounds) in streams.into_iter().zip(bounds) {
+            let first = chain.first_in(&mut stream, bounds, |event: &MempoolEvent| event.epoch < epoch)?;
+            stream.seek(first.map_or(bounds.end, |located| located.offset))?;
+            stream.fetch(FETCH_BYTES);
+            lanes.push(Lane { stream, joiner: Joiner::default(), end: bounds.end, head: None });
+        }
+        let mut replay = Self { chain, epoch, lanes, heads: BinaryHeap::new() };
         replay.extend()?;
-        Ok(replay)
+        Ok(Some(replay))
     }
 
     /// Takes the ends that the partitions have now.
