@@ -171,6 +171,7 @@ impl Leader<'_> {
             phase: self.phase(block.height),
             observed_at: now_ms(),
             epoch: self.epoch,
+            network: self.network.name().to_owned(),
         };
         self.send_chain_event(&event, batch)?;
         let step = Step::Connect { hash, block: *block };

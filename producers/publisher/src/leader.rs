@@ -71,8 +71,10 @@ impl<'a> Leader<'a> {
         candidate: &'a mut dyn Candidate,
     ) -> Result<Self> {
         let network = source.network();
-        let writer = chain_log.log.writer(&format!("{}.producer", chain_log.topics.prefix))?;
-        let position = takeover::position(chain_log, network)?;
+        let (writer, position) = takeover::while_leading(candidate, || {
+            let writer = chain_log.log.writer(&format!("{}.producer", chain_log.topics.prefix))?;
+            Ok((writer, takeover::position(chain_log, network)?))
+        })?;
         // The topics may have been created with another number than this process was started with.
         let partitions = chain_log
             .log

@@ -1,16 +1,59 @@
 //! Taking the log over: its position is its last record, so that is where a producer learns all it must know.
 
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use sluice_chain::{Block, ChainTracker, DifficultyRule, Settings};
 use sluice_log::chain::ChainLog;
-use sluice_log::{Record, StartAt};
+use sluice_log::{Candidate, Class, Record, StartAt};
 use sluice_schemas::{ChainEvent, Event, EventKind, MempoolEvent, Network, StatusEvent};
 
 use crate::error::{Error, Result};
 
 /// Published blocks read at once when more history is needed.
 const HISTORY_PAGE: usize = 4096;
+
+/// How long one read may wait.
+const READ_WAIT: Duration = Duration::from_millis(50);
+/// How long the log may be silent short of its end.
+const SILENCE: Duration = Duration::from_secs(30);
+/// While the log is read, the lead is kept this often.
+const LEAD_KEPT: Duration = Duration::from_millis(250);
+
+/// Keeps the lead while `work` is done, however long it takes: reading a log can take longer than the lead lasts.
+///
+/// # Errors
+/// Those of `work`, and `Error::LeadLost`.
+pub(crate) fn while_leading<T>(candidate: &mut dyn Candidate, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let (done, is_done) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let lead = scope.spawn(move || {
+            loop {
+                match candidate.leads(Duration::ZERO) {
+                    Ok(true) => {}
+                    Ok(false) => return Err(Error::LeadLost),
+                    Err(error) => return Err(error.into()),
+                }
+                // Ends with the sender.
+                if is_done.recv_timeout(LEAD_KEPT) == Err(RecvTimeoutError::Disconnected) {
+                    return Ok(());
+                }
+            }
+        });
+        let worked = work();
+        drop(done);
+        let kept = lead.join().unwrap_or(Err(Error::LeadLost));
+        worked.and_then(|value| kept.map(|()| value))
+    })
+}
+
+fn silent(topic: &str, partition: i32) -> Error {
+    Error::Log(sluice_log::Error::Store {
+        attempt: format!("read {topic}/{partition}"),
+        reason: format!("the log has been silent for {} s", SILENCE.as_secs()),
+        class: Class::Retry,
+    })
+}
 
 /// What the log says about itself.
 pub(crate) struct Position {
@@ -24,6 +67,9 @@ pub(crate) struct Position {
 pub(crate) fn position(chain_log: &ChainLog, network: Network) -> Result<Position> {
     let settings = Settings::new(network, DifficultyRule::Trust);
     let tail = chain_log.tail()?;
+    if let Some(event) = tail.as_ref().filter(|event| event.network != network.name()) {
+        return Err(Error::WrongNetwork { log: event.network.clone(), found: network });
+    }
     let tracker = match &tail {
         None => ChainTracker::from_genesis(settings),
         Some(_) => {
@@ -79,8 +125,6 @@ fn last_epoch(chain_log: &ChainLog) -> Result<i64> {
 
 /// The newest event of a partition.
 fn last_event<E: Event>(chain_log: &ChainLog, partition: i32) -> Result<Option<E>> {
-    /// Wait for further records; where the last offsets hold none, as Kafka's transaction markers, this passes once.
-    const WAIT: Duration = Duration::from_millis(300);
     let topic = chain_log.topics.name(E::KIND);
     let bounds = chain_log.log.bounds(topic, partition)?;
     // Not every offset holds a record, so the window grows until one is found.
@@ -95,9 +139,20 @@ fn last_event<E: Event>(chain_log: &ChainLog, partition: i32) -> Result<Option<E
         let reader = &mut readers[0];
         let mut last = None;
         let mut next = start;
+        let opened = Instant::now();
         while next < bounds.end {
-            let records = reader.read(1 << 20, WAIT)?;
-            let Some(newest) = records.last() else { break };
+            let records = reader.read(1 << 20, READ_WAIT)?;
+            let Some(newest) = records.last() else {
+                // The last offsets may hold no record, as Kafka's transaction markers. Silence short of the end proves
+                // nothing: an epoch taken from it would be used twice.
+                if reader.is_at_end() {
+                    break;
+                }
+                if opened.elapsed() > SILENCE {
+                    return Err(silent(topic, partition));
+                }
+                continue;
+            };
             next = newest.offset + 1;
             // A chunked event is passed over: those before it in its epoch are not, its epoch's first is a RESET.
             let whole = |record: &Record| record.offset < bounds.end && record.headers.is_empty();
