@@ -103,6 +103,8 @@ pub struct ChainEvent {
     pub observed_at: i64,
     /// The producer's term; grows by one at each takeover.
     pub epoch: i64,
+    /// The network, as `--network` takes it.
+    pub network: String,
 }
 
 /// One transaction of one chain event (`<prefix>.transactions`).
@@ -197,6 +199,7 @@ pub enum ScriptType {
     WitnessV0Keyhash,
     WitnessV0Scripthash,
     WitnessV1Taproot,
+    Anchor,
     WitnessUnknown,
 }
 

@@ -51,6 +51,7 @@ impl Human for ChainEvent {
             "phase": name(&self.phase),
             "observed_at": time(self.observed_at),
             "epoch": self.epoch,
+            "network": self.network,
         })
     }
 

@@ -94,9 +94,9 @@ mod tests {
     #[test]
     fn the_first_release_has_the_fingerprints_of_fastavro() {
         for (kind, fingerprint) in [
-            (EventKind::Chain, "fc79c3425025a8d1"),
-            (EventKind::Transaction, "9f063f5804d79a8d"),
-            (EventKind::Mempool, "719abc5d1e058332"),
+            (EventKind::Chain, "35c604153fb7374a"),
+            (EventKind::Transaction, "4a0840ef3648e9c6"),
+            (EventKind::Mempool, "53975a968585788a"),
             (EventKind::Status, "01e94f22e99d200b"),
         ] {
             let Released { version, schema } = kind.released()[0];

@@ -50,6 +50,7 @@ fn a_chain_event_is_written_as_fastavro_writes_it() {
             phase: Phase::Backfill,
             observed_at: 1_700_000_000_123,
             epoch: 1,
+            network: "btc-mainnet".into(),
         },
         include_str!("golden/chain.hex"),
     );

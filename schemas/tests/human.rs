@@ -36,6 +36,7 @@ fn a_chain_event_reads_as_nodes_show_it() {
             "phase": "BACKFILL",
             "observed_at": "2023-11-14T22:13:20.123Z",
             "epoch": 1,
+            "network": "btc-mainnet",
         })
     );
     assert_eq!(

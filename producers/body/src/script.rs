@@ -17,6 +17,9 @@ const OP_CHECKSIG: u8 = 0xac;
 const OP_CHECKMULTISIG: u8 = 0xae;
 const MAX_MULTISIG_KEYS: u64 = 20;
 
+/// Program of a pay-to-anchor output (Bitcoin Core 28, BIP-433).
+const ANCHOR_PROGRAM: [u8; 2] = [0x4e, 0x73];
+
 /// The standard form of `script`. Where there are no witnesses (Bitcoin SV) a witness program is non-standard, and
 /// whatever follows `OP_FALSE OP_RETURN` is data.
 pub fn script_type(script: &[u8], flavour: Flavour) -> ScriptType {
@@ -34,6 +37,7 @@ pub fn script_type(script: &[u8], flavour: Flavour) -> ScriptType {
                     (0, 32) => ScriptType::WitnessV0Scripthash,
                     (0, _) => ScriptType::Nonstandard,
                     (1, 32) => ScriptType::WitnessV1Taproot,
+                    (1, 2) if program == ANCHOR_PROGRAM => ScriptType::Anchor,
                     _ => ScriptType::WitnessUnknown,
                 };
             }

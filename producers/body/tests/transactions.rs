@@ -126,7 +126,7 @@ fn scripts_have_the_form_that_bitcoin_core_names() {
         (format!("0020{}", "22".repeat(32)), ScriptType::WitnessV0Scripthash, ScriptType::Nonstandard),
         (format!("0015{}", "22".repeat(21)), ScriptType::Nonstandard, ScriptType::Nonstandard),
         (format!("5120{}", "22".repeat(32)), ScriptType::WitnessV1Taproot, ScriptType::Nonstandard),
-        ("51024e73".into(), ScriptType::WitnessUnknown, ScriptType::Nonstandard),
+        ("51024e73".into(), ScriptType::Anchor, ScriptType::Nonstandard),
         (format!("6028{}", "22".repeat(40)), ScriptType::WitnessUnknown, ScriptType::Nonstandard),
         ("6a".into(), ScriptType::Nulldata, ScriptType::Nulldata),
         ("6a04deadbeef".into(), ScriptType::Nulldata, ScriptType::Nulldata),

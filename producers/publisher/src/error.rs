@@ -42,13 +42,11 @@ pub enum Error {
     Codec(#[from] sluice_schemas::codec::Error),
     /// The log holds another network.
     #[error(
-        "the log holds {log}, but {source_id} is on {found}; give each network a log or a --prefix of its own"
+        "the log holds {log}, but the source is on {found}; give each network a log or a --prefix of its own"
     )]
     WrongNetwork {
         /// What the log holds.
         log: String,
-        /// Which source.
-        source_id: String,
         /// Its network.
         found: Network,
     },

@@ -100,7 +100,7 @@ fn action() -> impl Strategy<Value = Action> {
     select(vec![Action::Connected, Action::Disconnected])
 }
 
-const SCRIPT_TYPES: [ScriptType; 10] = [
+const SCRIPT_TYPES: [ScriptType; 11] = [
     ScriptType::Nonstandard,
     ScriptType::Pubkey,
     ScriptType::Pubkeyhash,
@@ -110,6 +110,7 @@ const SCRIPT_TYPES: [ScriptType; 10] = [
     ScriptType::WitnessV0Keyhash,
     ScriptType::WitnessV0Scripthash,
     ScriptType::WitnessV1Taproot,
+    ScriptType::Anchor,
     ScriptType::WitnessUnknown,
 ];
 
@@ -160,12 +161,12 @@ prop_compose! {
         (sequence, height, tx_count, size, epoch) in any::<(i64, i32, i64, i64, i64)>(),
         (time, median_time, observed_at, chain_work) in any::<(i64, i64, i64, [u8; 32])>(),
         action in action(), hash in block_hash(), prev_hash in block_hash(), header in header(),
-        weight in of(any::<i64>()), transactions in vec(range(), 0..4), live in any::<bool>(),
+        weight in of(any::<i64>()), transactions in vec(range(), 0..4), live in any::<bool>(), network in text(),
     ) -> ChainEvent {
         let phase = if live { Phase::Live } else { Phase::Backfill };
         ChainEvent {
             sequence, action, hash, prev_hash, height, header, chain_work, time, median_time, tx_count, size, weight,
-            transactions, phase, observed_at, epoch,
+            transactions, phase, observed_at, epoch, network,
         }
     }
 }

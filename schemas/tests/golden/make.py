@@ -77,6 +77,7 @@ events = {
             {"partition": 11, "first_offset": 1 << 40, "records": 7, "count": 1},
         ],
         "phase": "BACKFILL", "observed_at": millis(1700000000123), "epoch": 1,
+        "network": "btc-mainnet",
     },
     "transaction": {
         "sequence": 170, "action": "DISCONNECTED", "block_hash": internal(BLOCK_170), "height": 170,
