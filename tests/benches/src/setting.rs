@@ -1,0 +1,89 @@
+//! What the rows share: the directory, the node with its chain, the broker. Started when first asked for.
+
+use std::path::{Path, PathBuf};
+
+use sluice_test_support::Dir;
+
+use crate::broker::Broker;
+use crate::chain::Chain;
+use crate::etl::Exported;
+use crate::log::{Kind, Log};
+
+/// What the rows share.
+pub(crate) struct Setting {
+    pub(crate) runs: usize,
+    pub(crate) transactions: usize,
+    dir: Dir,
+    chain: Option<Chain>,
+    broker: Option<Broker>,
+    next: usize,
+    /// The newest log of each kind that holds the chain.
+    pub(crate) filled: [Option<Log>; 2],
+    /// What bitcoin-etl reached on the chain, once measured.
+    pub(crate) etl: Option<Exported>,
+}
+
+impl Setting {
+    pub(crate) fn new(runs: usize, transactions: usize) -> Self {
+        Self {
+            runs,
+            transactions,
+            dir: Dir::new("bench"),
+            chain: None,
+            broker: None,
+            next: 0,
+            filled: [None, None],
+            etl: None,
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn chain(&mut self) -> &Chain {
+        let transactions = self.transactions;
+        self.chain.get_or_insert_with(|| Chain::start(transactions))
+    }
+
+    pub(crate) fn broker(&mut self) -> &Broker {
+        let dir = self.dir.join("kafka");
+        self.broker.get_or_insert_with(|| Broker::start(dir))
+    }
+
+    /// A new log.
+    pub(crate) fn log(&mut self, kind: Kind) -> Log {
+        self.next += 1;
+        let prefix = format!("bench{}", self.next);
+        let dir = self.dir.join(&prefix);
+        std::fs::create_dir_all(&dir).unwrap();
+        let url = match kind {
+            Kind::Sqlite => format!("sqlite:{}", dir.join("log.db").display()),
+            Kind::Kafka => self.broker().url(),
+        };
+        Log { kind, url, prefix, dir }
+    }
+
+    /// Removes what a log has taken on the disk.
+    pub(crate) fn discard(&mut self, log: Log) {
+        if log.kind == Kind::Kafka {
+            self.broker().delete_topics(&log.prefix);
+        }
+        let _ = std::fs::remove_dir_all(&log.dir);
+    }
+}
+
+/// A binary of the product.
+pub(crate) fn binary(name: &str) -> PathBuf {
+    PathBuf::from(std::env::var("SLUICE_TEST_BIN_DIR").expect("tests/benches/run sets it")).join(name)
+}
+
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
+    }
+}
