@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 use crate::bounded::Bounded;
 use crate::event::{ChainEvent, Event, EventKind, MempoolEvent, StatusEvent, TransactionEvent};
+use crate::publish;
 use crate::registry::{self, Registry};
 use crate::schema::{self, Fingerprint};
 use crate::topics::Topics;
 use crate::writer::{self, Writer};
-use crate::{datum, publish};
 
 /// First two bytes of Avro single-object encoding.
 const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
@@ -172,7 +172,7 @@ impl Codec {
         let start = out.len();
         let header = &self.inner.headers[E::KIND as usize];
         out.extend_from_slice(&header.bytes[..header.len]);
-        datum::write(event, out).map_err(|reason| {
+        event.write_datum(out).map_err(|reason| {
             out.truncate(start);
             Error::Encode { kind: E::KIND, reason }
         })
@@ -189,7 +189,7 @@ impl Codec {
         match Frame::of::<E>(bytes)? {
             Frame::SingleObject { fingerprint, datum: body } => {
                 if fingerprint == schema::current(E::KIND).fingerprint {
-                    return datum::read(body).map_err(damaged);
+                    return E::read_datum(body).map_err(damaged);
                 }
                 match self.inner.released.get(&(E::KIND, fingerprint)) {
                     Some(writer) => writer.read(body).map_err(damaged),
@@ -203,7 +203,7 @@ impl Codec {
                     });
                 };
                 if id == attached.current[E::KIND as usize] {
-                    return datum::read(body).map_err(damaged);
+                    return E::read_datum(body).map_err(damaged);
                 }
                 attached.writer(E::KIND, id)?.read(body).map_err(damaged)
             }

@@ -1,4 +1,4 @@
-//! Bare Avro data of the current schemas: the hot path.
+//! Bare Avro data of the current schemas, by serde.
 
 use std::io::BufRead;
 

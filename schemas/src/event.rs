@@ -6,11 +6,24 @@ use bitcoin::{BlockHash, Txid, Wtxid};
 use serde::{Deserialize, Serialize};
 
 use crate::bytes_field::{self, Script};
+use crate::{datum, positional};
 
 /// One of the four events of the contract, tied to its schema.
 pub trait Event: Serialize + serde::de::DeserializeOwned {
     /// Which topic, and so which schema, the event belongs to.
     const KIND: EventKind;
+
+    /// Appends the bare datum of the current schema.
+    #[doc(hidden)]
+    fn write_datum(&self, out: &mut Vec<u8>) -> Result<(), String> {
+        datum::write(self, out)
+    }
+
+    /// Reads a bare datum of the current schema, to its last byte.
+    #[doc(hidden)]
+    fn read_datum(datum: &[u8]) -> Result<Self, String> {
+        datum::read(datum)
+    }
 }
 
 /// The topics of the contract, each with one schema.
@@ -329,6 +342,15 @@ impl Event for ChainEvent {
 }
 impl Event for TransactionEvent {
     const KIND: EventKind = EventKind::Transaction;
+
+    fn write_datum(&self, out: &mut Vec<u8>) -> Result<(), String> {
+        positional::write(self, out);
+        Ok(())
+    }
+
+    fn read_datum(datum: &[u8]) -> Result<Self, String> {
+        positional::read(datum)
+    }
 }
 impl Event for MempoolEvent {
     const KIND: EventKind = EventKind::Mempool;

@@ -48,8 +48,8 @@ impl Writer {
     /// Reads a bare datum.
     pub(crate) fn read<E: Event>(&self, datum: &[u8]) -> Result<E, String> {
         match self {
-            Self::Current => datum::read(datum),
-            Self::Other(resolution) => datum::read(&resolution.resolve(datum)?),
+            Self::Current => E::read_datum(datum),
+            Self::Other(resolution) => E::read_datum(&resolution.resolve(datum)?),
         }
     }
 }
