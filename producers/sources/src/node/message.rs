@@ -120,6 +120,17 @@ pub(super) fn read(topic: Topic, body: Vec<u8>) -> Result<Message, Unreadable> {
     }
 }
 
+/// For fuzzing: reads `bytes` as the body of a message of each topic.
+///
+/// # Panics
+/// Never; a panic is a bug.
+pub fn fuzz(bytes: &[u8]) {
+    let topics = [Flavour::Btc, Flavour::Bsv].map(Topic::lanes);
+    for topic in topics.into_iter().flatten().copied().flatten() {
+        let _ = read(*topic, bytes.to_vec());
+    }
+}
+
 fn display_hash(bytes: &[u8]) -> Option<Txid> {
     let mut hash: [u8; 32] = bytes.try_into().ok()?;
     hash.reverse();

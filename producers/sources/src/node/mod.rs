@@ -34,6 +34,7 @@ use url::Url;
 
 pub use auth::Auth;
 pub use endpoints::Zmq;
+pub use message::fuzz;
 
 use crate::{Body, Error, Feed, Headers, Result, Snapshot, Source, Tip};
 use http::Http;
