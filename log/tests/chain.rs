@@ -361,6 +361,25 @@ fn fields_that_are_not_the_headers_violate_i5() {
 }
 
 #[test]
+fn another_genesis_block_than_the_networks_violates_i5() {
+    let mut log = TestLog::new();
+    let transactions = TestLog::sound().block(0, None).transactions;
+    log.append(
+        mine(bitcoin::BlockHash::all_zeros(), 0, transactions, None),
+        Action::Connected,
+        |_| {},
+        |_| {},
+    );
+    assert_last_event_violates(&log, Invariant::I5, "not the genesis block of btc-regtest");
+}
+
+#[test]
+fn a_block_of_another_network_violates_i2() {
+    let log = damaged(|_| {}, |event| event.network = "bsv-regtest".into());
+    assert_last_event_violates(&log, Invariant::I2, "a block of bsv-regtest comes on a log of btc-regtest");
+}
+
+#[test]
 fn chain_work_that_does_not_add_up_violates_i5() {
     let log = damaged(|_| {}, |event| event.chain_work[31] += 1);
     assert_last_event_violates(&log, Invariant::I5, "for the parent");

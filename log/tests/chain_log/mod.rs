@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
+use bitcoin::blockdata::constants::genesis_block;
 use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version as TxVersion;
@@ -97,9 +98,12 @@ impl TestLog {
         self.append(tip, Action::Disconnected, |_| {}, |_| {});
     }
 
-    /// A block on the tip, not appended yet. One of its outputs has `extra` bytes more.
+    /// A block on the tip, not appended yet; genesis where there is none. One of its outputs has `extra` bytes more.
     pub(crate) fn block(&mut self, payments: u64, extra: Option<usize>) -> Block {
         let height = self.blocks.len() as i32;
+        if height == 0 {
+            return genesis();
+        }
         let mut transactions = vec![self.coinbase(height)];
         for _ in 0..payments {
             transactions.push(self.payment(extra));
@@ -296,17 +300,32 @@ pub(crate) fn mine(
     while !header.target().is_met_by(header.block_hash()) {
         header.nonce += 1;
     }
+    block(&header, height, transactions, parents_work)
+}
+
+fn genesis() -> Block {
+    let genesis = genesis_block(bitcoin::Network::Regtest);
+    block(&genesis.header, 0, vec![event_of(&genesis.txdata[0], None)], None)
+}
+
+fn block(
+    header: &Header,
+    height: i32,
+    transactions: Vec<Transaction>,
+    parents_work: Option<[u8; 32]>,
+) -> Block {
     let overhead = 80 + if transactions.len() < 0xfd { 1 } else { 3 };
     let mut chain_work = [0; 32];
     let parents = parents_work.map_or(0, |work| u64::from_be_bytes(work[24..].try_into().unwrap()));
     chain_work[24..].copy_from_slice(&(parents + REGTEST_WORK).to_be_bytes());
     let event = ChainEvent {
+        network: Network::BtcRegtest.name().to_owned(),
         sequence: -1,
         action: Action::Connected,
         hash: header.block_hash(),
-        prev_hash,
+        prev_hash: header.prev_blockhash,
         height,
-        header: serialize(&header).try_into().unwrap(),
+        header: serialize(header).try_into().unwrap(),
         chain_work,
         time: i64::from(header.time) * 1000,
         median_time: i64::from(header.time) * 1000,
@@ -317,7 +336,6 @@ pub(crate) fn mine(
         phase: Phase::Live,
         observed_at: 0,
         epoch: 0,
-        network: "btc-regtest".into(),
     };
     Block { event, transactions }
 }
@@ -337,50 +355,52 @@ fn transaction_event(event: &ChainEvent, position: i64, transaction: &Transactio
 /// A transaction of one input; the script of its first output has `extra` bytes.
 fn transaction(input: TxIn, values: Vec<u64>, spent: Option<i64>, extra: usize) -> Transaction {
     let script = |index: usize| ScriptBuf::from_bytes(vec![0x6a; if index == 0 { extra } else { 1 }]);
-    let outputs: Vec<_> = values
-        .iter()
-        .enumerate()
-        .map(|(index, value)| TxOut { value: Amount::from_sat(*value), script_pubkey: script(index) })
-        .collect();
+    let output = |(index, value): (usize, &u64)| TxOut {
+        value: Amount::from_sat(*value),
+        script_pubkey: script(index),
+    };
     let tx = bitcoin::Transaction {
         version: TxVersion::TWO,
         lock_time: LockTime::ZERO,
-        input: vec![input.clone()],
-        output: outputs,
+        input: vec![input],
+        output: values.iter().enumerate().map(output).collect(),
     };
+    event_of(&tx, spent)
+}
+
+/// A transaction as events have it; its first input spends `spent` satoshis.
+fn event_of(tx: &bitcoin::Transaction, spent: Option<i64>) -> Transaction {
     let wtxid = tx.compute_wtxid();
-    let paid: u64 = values.iter().sum();
+    let paid: u64 = tx.output.iter().map(|output| output.value.to_sat()).sum();
+    let input = |input: &TxIn| Input {
+        prev_txid: input.previous_output.txid,
+        prev_vout: i64::from(input.previous_output.vout),
+        script_sig: input.script_sig.to_bytes().into(),
+        sequence: i64::from(input.sequence.0),
+        witness: input.witness.iter().map(|item| Script::from(item.to_vec())).collect(),
+        prevout: spent.map(|value| Prevout {
+            value,
+            script_pubkey: vec![0x51].into(),
+            address: None,
+            height: None,
+        }),
+    };
+    let output = |output: &TxOut| Output {
+        value: output.value.to_sat() as i64,
+        script_pubkey: output.script_pubkey.to_bytes().into(),
+        script_type: ScriptType::Nonstandard,
+        address: None,
+    };
     Transaction {
         txid: tx.compute_txid(),
         wtxid: (wtxid.to_raw_hash() != tx.compute_txid().to_raw_hash()).then_some(wtxid),
-        version: 2,
-        lock_time: 0,
+        version: tx.version.0,
+        lock_time: i64::from(tx.lock_time.to_consensus_u32()),
         size: tx.total_size() as i64,
         weight: Some(tx.weight().to_wu() as i64),
         coinbase: tx.is_coinbase(),
-        inputs: vec![Input {
-            prev_txid: input.previous_output.txid,
-            prev_vout: i64::from(input.previous_output.vout),
-            script_sig: input.script_sig.to_bytes().into(),
-            sequence: i64::from(input.sequence.0),
-            witness: input.witness.iter().map(|item| Script::from(item.to_vec())).collect(),
-            prevout: spent.map(|value| Prevout {
-                value,
-                script_pubkey: vec![0x51].into(),
-                address: None,
-                height: None,
-            }),
-        }],
-        outputs: tx
-            .output
-            .iter()
-            .map(|output| Output {
-                value: output.value.to_sat() as i64,
-                script_pubkey: output.script_pubkey.to_bytes().into(),
-                script_type: ScriptType::Nonstandard,
-                address: None,
-            })
-            .collect(),
+        inputs: tx.input.iter().map(input).collect(),
+        outputs: tx.output.iter().map(output).collect(),
         fee: spent.map(|spent| spent - paid as i64),
     }
 }

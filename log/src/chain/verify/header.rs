@@ -4,13 +4,15 @@ use bitcoin::block::Header;
 use bitcoin::consensus::deserialize;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, TxMerkleNode};
-use sluice_schemas::{Action, ChainEvent};
+use sluice_schemas::network::UnknownNetwork;
+use sluice_schemas::{Action, ChainEvent, Network};
 
 /// The tip of the chain after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tip {
     pub(super) hash: BlockHash,
     pub(super) height: i32,
+    pub(super) network: Network,
     /// Big-endian; `None` for the block before the first one of the log.
     pub(super) chain_work: Option<[u8; 32]>,
 }
@@ -36,6 +38,10 @@ pub(super) fn check_fields(event: &ChainEvent) -> Result<(), String> {
     if event.time != i64::from(header.time) * 1000 {
         return Err(format!("time is {} ms, but the header has {} s", event.time, header.time));
     }
+    let network = network(event)?;
+    if event.height == 0 && hash != network.genesis() {
+        return Err(format!("block {hash} is not the genesis block of {network}"));
+    }
     if !header.target().is_met_by(hash) {
         return Err(format!("block {hash} does not meet its own target {:x}", header.target()));
     }
@@ -46,6 +52,10 @@ pub(super) fn check_fields(event: &ChainEvent) -> Result<(), String> {
 pub(super) fn check_link(event: &ChainEvent, tip: Option<&Tip>) -> Result<(), String> {
     if event.height < 0 || (event.height == 0) != (event.prev_hash == BlockHash::all_zeros()) {
         return Err(format!("height {} with prev_hash {}", event.height, event.prev_hash));
+    }
+    let network = network(event)?;
+    if let Some(tip) = tip.filter(|tip| tip.network != network) {
+        return Err(format!("a block of {network} comes on a log of {}", tip.network));
     }
     match (event.action, tip) {
         (Action::Connected, None) => Ok(()),
@@ -90,18 +100,23 @@ pub(super) fn check_work(event: &ChainEvent, tip: Option<&Tip>) -> Result<Tip, S
         );
         return Err(reason);
     }
+    let network = network(event)?;
     Ok(match event.action {
         Action::Connected => {
-            Tip { hash: event.hash, height: event.height, chain_work: Some(event.chain_work) }
+            Tip { hash: event.hash, height: event.height, network, chain_work: Some(event.chain_work) }
         }
         Action::Disconnected => {
-            Tip { hash: event.prev_hash, height: event.height - 1, chain_work: Some(parents) }
+            Tip { hash: event.prev_hash, height: event.height - 1, network, chain_work: Some(parents) }
         }
     })
 }
 
 fn header(event: &ChainEvent) -> Result<Header, String> {
     deserialize(&event.header).map_err(|error| format!("the header cannot be read: {error}"))
+}
+
+fn network(event: &ChainEvent) -> Result<Network, String> {
+    event.network.parse().map_err(|error: UnknownNetwork| error.to_string())
 }
 
 /// `a - b`, big-endian.

@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
+use std::panic::resume_unwind;
+use std::thread;
 
 use bitcoin::Txid;
 use sluice_schemas::{MempoolEvent, MempoolKind};
@@ -13,6 +15,8 @@ use crate::chain::stream::{FETCH_BYTES, Stream};
 use crate::chunk::Joiner;
 use crate::{Bounds, Result as LogResult, StartAt};
 
+/// Partitions looked at at the same time.
+const THREADS: usize = 16;
 /// How often to look for the events of a gap: a commit may become visible partition by partition.
 const GAP_LOOKS: u32 = 5;
 
@@ -111,6 +115,25 @@ impl Resets {
     }
 }
 
+/// Does the same with every partition, several at a time: a look costs a cluster a round trip or two.
+fn on_threads<T: Send>(
+    lanes: &mut [Lane],
+    work: impl Fn(&mut Lane) -> LogResult<T> + Sync,
+) -> LogResult<Vec<T>> {
+    let mut results = Vec::with_capacity(lanes.len());
+    for some in lanes.chunks_mut(THREADS) {
+        let done: LogResult<Vec<T>> = thread::scope(|scope| {
+            let threads: Vec<_> = some.iter_mut().map(|lane| scope.spawn(|| work(lane))).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        });
+        results.extend(done?);
+    }
+    Ok(results)
+}
+
 /// Partition and offset of a record.
 type Place = (i32, i64);
 
@@ -125,8 +148,9 @@ struct Replay<'a> {
 
 struct Lane {
     stream: Stream,
+    /// What is kept of the partition, and how far it is read.
+    bounds: Bounds,
     joiner: Joiner,
-    end: i64,
     head: Option<(Place, MempoolEvent)>,
 }
 
@@ -144,21 +168,25 @@ impl<'a> Replay<'a> {
             .zip(&bounds)
             .map(|(partition, bounds)| StartAt { topic: topic.clone(), partition, offset: newest(bounds) })
             .collect();
-        let mut streams = Stream::open_all(&*chain.log, &from)?;
+        let streams = Stream::open_all(&*chain.log, &from)?;
+        let mut lanes: Vec<_> = streams
+            .into_iter()
+            .zip(bounds)
+            .map(|(stream, bounds)| Lane { stream, bounds, joiner: Joiner::default(), head: None })
+            .collect();
         // Epochs ascend within a partition: its last event has its newest.
-        let mut epoch = None;
-        for (stream, bounds) in streams.iter_mut().zip(&bounds) {
-            let last = chain.last_in::<MempoolEvent>(stream, *bounds)?;
-            epoch = epoch.max(last.map(|located| located.event.epoch));
-        }
-        let Some(epoch) = epoch else { return Ok(None) };
-        let mut lanes = Vec::new();
-        for (mut stream, bounds) in streams.into_iter().zip(bounds) {
-            let first = chain.first_in(&mut stream, bounds, |event: &MempoolEvent| event.epoch < epoch)?;
-            stream.seek(first.map_or(bounds.end, |located| located.offset))?;
-            stream.fetch(FETCH_BYTES);
-            lanes.push(Lane { stream, joiner: Joiner::default(), end: bounds.end, head: None });
-        }
+        let last = on_threads(&mut lanes, |lane| {
+            let last = chain.last_in::<MempoolEvent>(&mut lane.stream, lane.bounds)?;
+            Ok(last.map(|located| located.event.epoch))
+        })?;
+        let Some(epoch) = last.into_iter().flatten().max() else { return Ok(None) };
+        on_threads(&mut lanes, |lane| {
+            let earlier = |event: &MempoolEvent| event.epoch < epoch;
+            let first = chain.first_in(&mut lane.stream, lane.bounds, earlier)?;
+            lane.stream.seek(first.map_or(lane.bounds.end, |located| located.offset))?;
+            lane.stream.fetch(FETCH_BYTES);
+            Ok(())
+        })?;
         let mut replay = Self { chain, epoch, lanes, heads: BinaryHeap::new() };
         replay.extend()?;
         Ok(Some(replay))
@@ -168,7 +196,7 @@ impl<'a> Replay<'a> {
     fn extend(&mut self) -> LogResult<()> {
         for index in 0..self.lanes.len() {
             let partition = index as i32;
-            self.lanes[index].end = self.chain.log.bounds(&self.chain.topics.mempool, partition)?.end;
+            self.lanes[index].bounds = self.chain.log.bounds(&self.chain.topics.mempool, partition)?;
             if self.lanes[index].head.is_none() {
                 self.advance(index)?;
             }
@@ -194,12 +222,12 @@ impl<'a> Replay<'a> {
 
     fn advance(&mut self, index: usize) -> LogResult<()> {
         let lane = &mut self.lanes[index];
-        while let Some(record) = lane.stream.next(lane.end)? {
+        while let Some(record) = lane.stream.next(lane.bounds.end)? {
             let Some(whole) = lane.joiner.push(record)? else { continue };
             let event: MempoolEvent = self.chain.decode(&whole)?;
             // A newer epoch began while this one is read: what it adds is not this view's.
             if event.epoch != self.epoch {
-                lane.end = whole.offset;
+                lane.bounds.end = whole.offset;
                 return Ok(());
             }
             self.heads.push(Reverse((event.sequence, index)));
