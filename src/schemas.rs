@@ -38,23 +38,27 @@ enum Action {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Kind {
     /// Of the blocks topic.
-    ChainEvent,
+    #[value(name = "chain-event")]
+    Chain,
     /// Of the transactions topic.
-    TransactionEvent,
+    #[value(name = "transaction-event")]
+    Transaction,
     /// Of the mempool topic.
-    MempoolEvent,
+    #[value(name = "mempool-event")]
+    Mempool,
     /// Of the status topic.
-    StatusEvent,
+    #[value(name = "status-event")]
+    Status,
 }
 
 pub(crate) fn run(schemas: &Schemas, log: &LogOptions) -> anyhow::Result<ExitCode> {
     match schemas.action {
         Action::Print { kind } => {
             let kind = match kind {
-                Kind::ChainEvent => EventKind::Chain,
-                Kind::TransactionEvent => EventKind::Transaction,
-                Kind::MempoolEvent => EventKind::Mempool,
-                Kind::StatusEvent => EventKind::Status,
+                Kind::Chain => EventKind::Chain,
+                Kind::Transaction => EventKind::Transaction,
+                Kind::Mempool => EventKind::Mempool,
+                Kind::Status => EventKind::Status,
             };
             output::line(sluice_schemas::print(kind).trim_end())?;
             Ok(ExitCode::SUCCESS)

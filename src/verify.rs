@@ -29,7 +29,7 @@ pub(crate) struct Verify {
     /// Begin with the block of this height; the blocks before it are taken as given [default: the first event]
     #[arg(long, env = "SLUICE_FROM", value_name = "HEIGHT", value_parser = clap::value_parser!(i32).range(0..))]
     from: Option<i32>,
-    /// Take transaction ids as they are written instead of hashing every transaction anew: several times faster.
+    /// Take transaction ids as they are written instead of hashing every transaction anew: a little faster.
     #[arg(long, env = "SLUICE_SHALLOW")]
     shallow: bool,
     #[command(flatten)]
