@@ -1,4 +1,5 @@
 //! The commands that read a log, run as a user runs them, on logs built by hand.
+#![allow(clippy::unwrap_used)] // clippy does not see helper functions as tests
 
 #[path = "../log/tests/chain_log/mod.rs"]
 #[allow(dead_code)]
