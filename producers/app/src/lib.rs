@@ -7,13 +7,19 @@ pub mod options;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use sluice_publisher::{Config, Monitor, Publisher};
 use sluice_runtime::options::LogOptions;
 use sluice_runtime::shutdown::Shutdown;
+use sluice_sources::Source;
+use tracing::warn;
 
 use crate::options::{ProducerOptions, SourceOptions};
+
+/// Time from one try to open a source to the next.
+const SOURCE_RETRY: Duration = Duration::from_secs(1);
 
 /// A producer at work.
 pub struct Running {
@@ -37,7 +43,7 @@ pub fn start(
     producer: &ProducerOptions,
     shutdown: &Shutdown,
 ) -> anyhow::Result<Running> {
-    let source = source.open(log.network, log.data_dir()?)?;
+    let source = open_source(log, source, shutdown)?;
     let chain_log = log.open_for(source.network())?;
     let config = Config {
         partitions: producer.partitions,
@@ -56,6 +62,30 @@ pub fn start(
         result
     })?;
     Ok(Running { monitor, source: source_id, log: log_url, thread })
+}
+
+/// Opens the source, and waits for one that is not there yet: a node that still starts, a simulator that another
+/// process runs. Told to stop meanwhile, it gives up with what was wrong last.
+fn open_source(
+    log: &LogOptions,
+    source: &SourceOptions,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Arc<dyn Source>> {
+    loop {
+        let error = match source.open(log.network, log.data_dir()?) {
+            Ok(source) => return Ok(source),
+            Err(error) => error,
+        };
+        let passes =
+            error.downcast_ref::<sluice_sources::Error>().is_some_and(sluice_sources::Error::is_transient);
+        if !passes {
+            return Err(error);
+        }
+        warn!(error = format!("{error:#}"), "source is not there yet, trying again");
+        if !shutdown.sleep(SOURCE_RETRY) {
+            return Err(error);
+        }
+    }
 }
 
 impl Running {

@@ -116,8 +116,8 @@ impl SourceOptions {
         match &self.node {
             Some(url) => {
                 let zmq = if self.zmq.is_empty() { Zmq::Discover } else { Zmq::Endpoints(self.zmq.clone()) };
-                let config =
-                    NodeConfig { zmq, network, ..NodeConfig::new(without_credentials(url), self.auth(url)?) };
+                // A contradiction to --network is found when the log is opened, as one of options.
+                let config = NodeConfig { zmq, ..NodeConfig::new(without_credentials(url), self.auth(url)?) };
                 Ok(Arc::new(NodeSource::connect(config)?))
             }
             None => {

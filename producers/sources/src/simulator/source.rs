@@ -57,7 +57,8 @@ impl SimulatorSource {
     /// Opens or begins a world.
     ///
     /// # Errors
-    /// [`Error::Refused`] for settings that cannot be, for a folder that is in use or of another world.
+    /// [`Error::Refused`] for settings that cannot be and for a folder of another world, [`Error::Unreachable`] while
+    /// another process uses the folder.
     pub fn new(config: SimulatorConfig) -> Result<Self> {
         let id = format!("simulator:{}", config.seed);
         let inner = Inner::open(&id, &config)?;
@@ -94,8 +95,15 @@ impl Inner {
         let refused = |reason: String| Error::Refused { source_id: id.to_owned(), reason };
         let place =
             config.state.as_ref().map_or("a temporary file".to_owned(), |dir| dir.display().to_string());
-        let mut store = Store::open(config.state.as_deref())
-            .map_err(|error| refused(format!("failed to open {place}: {error}")))?;
+        let mut store = Store::open(config.state.as_deref()).map_err(|error| match error.kind() {
+            // The other process may end: who stands by for it waits.
+            io::ErrorKind::ResourceBusy => Error::Unreachable {
+                attempt: format!("open {place}"),
+                source_id: id.to_owned(),
+                reason: error.to_string(),
+            },
+            _ => refused(format!("failed to open {place}: {error}")),
+        })?;
         let saved = store.saved().map_err(|error| refused(format!("failed to read {place}: {error}")))?;
         let untold = saved.is_none();
         let world = match saved {

@@ -257,15 +257,16 @@ fn settings_may_change_between_two_starts() {
 #[test]
 fn a_folder_is_of_one_world_and_one_process() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = |config| match SimulatorSource::new(SimulatorConfig {
-        state: Some(folder.path().to_owned()),
-        ..config
-    }) {
+    let open =
+        |config| SimulatorSource::new(SimulatorConfig { state: Some(folder.path().to_owned()), ..config });
+    let refused = |config| match open(config) {
         Err(Error::Refused { reason, .. }) => reason,
         other => panic!("{:?}", other.map(|source| source.tip())),
     };
     let first = at(folder.path(), rapid());
-    assert!(refused(rapid()).contains("another process has it open"));
+    let error = open(rapid()).map(|_| ()).unwrap_err();
+    assert!(error.is_transient(), "who stands by may wait for the other to end");
+    assert!(error.to_string().contains("another process has it open"), "{error}");
     drop(first);
     assert!(refused(SimulatorConfig { seed: 8, ..rapid() }).contains("seed 7"));
     let world = folder.path().join("world.dat");
