@@ -5,6 +5,8 @@
 use std::process::Command;
 use std::time::Duration;
 
+use sluice_test_support::rand::{RngCore as _, SeedableRng as _};
+use sluice_test_support::rand_chacha::ChaCha8Rng;
 use sluice_test_support::serde_json::json;
 use sluice_test_support::sluice_log::{self, NewRecord};
 use sluice_test_support::sluice_schemas::StatusKind;
@@ -240,24 +242,24 @@ fn a_broker_that_refuses_the_size_of_a_record_is_waited_for() {
     if !parts::have_node(Flavour::Bsv) || !parts::have("SLUICE_TEST_KAFKA_RUN") {
         return;
     }
-    let kafka = Kafka::start("message.max.bytes=300000\n");
+    let kafka = Kafka::start("");
     let (node, mut wallet) = Node::start_funded(Flavour::Bsv, 100);
     let mut pipeline = Pipeline::of(&node, LogKind::Sqlite);
     pipeline.log = kafka.url();
     let mut producer = pipeline.up();
     let mut view = pipeline.view();
     view.equals(&node);
+    let topic = view.topics.transactions.clone();
+    kafka.set_topic(&topic, "max.message.bytes=100000");
     // Data that does not compress: the broker looks at what arrives.
-    let data: Vec<u8> =
-        (0..2_000_000u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as u8).collect();
+    let mut data = vec![0; 2_000_000];
+    ChaCha8Rng::seed_from_u64(1).fill_bytes(&mut data);
     node.send(&Wallet::store(&wallet.take(), &data, 100_000));
     node.mine(1);
     producer.says("too large");
     assert_ne!(view.chain().last(), Some(&node.tip_hash()));
-    for topic in [view.topics.transactions.clone(), view.topics.mempool.clone()] {
-        kafka.set_topic(&topic, "max.message.bytes=2000000");
-    }
     assert!(producer.runs());
+    kafka.set_topic(&topic, "max.message.bytes=2000000");
     view.equals(&node);
     assert!(producer.stop().success());
     pipeline.verify_against(&node);

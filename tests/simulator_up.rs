@@ -78,7 +78,7 @@ fn a_second_producer_stands_by_and_takes_over_when_the_first_is_killed() {
     let mut view = machine.view();
     grows_by(&mut view, 5);
     let mut second = machine.up(&QUICK);
-    second.says("standing by");
+    second.says("another process has it open");
     grows_by(&mut view, 5);
     let epoch = view.chain_events.last().unwrap().epoch;
     assert_eq!(epoch, view.chain_events[0].epoch, "who stands by does not disturb");

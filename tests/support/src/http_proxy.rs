@@ -108,9 +108,8 @@ fn serve(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
         let is_body = request.start.contains("/rest/block/") || request.start.contains("/rest/blockpart/");
         let mut start = request.start.clone();
         if let (true, Mangle::Replace(other)) = (is_body, &mangle) {
-            let at = start.find("/rest/block").expect("just seen");
-            let hash = at + start[at..].rfind('/').expect("a slash") + 1;
-            start.replace_range(hash..hash + 64, other);
+            let end = start.find(".bin").expect("a body in binary form");
+            start.replace_range(end - 64..end, other);
             shared.mangled.fetch_add(1, Ordering::SeqCst);
         }
         let node = TcpStream::connect(&shared.node)?;

@@ -84,7 +84,7 @@ impl Kafka {
     /// Sets a topic's setting, as an operator does.
     pub fn set_topic(&self, topic: &str, setting: &str) {
         let mut command = Command::new(script());
-        command.arg("tool").arg(self.dir.path()).arg("org.apache.kafka.tools.ConfigCommand");
+        command.arg("tool").arg(self.dir.path()).arg("kafka.admin.ConfigCommand");
         command.args(["--bootstrap-server", &self.bootstrap, "--alter", "--entity-type", "topics"]);
         run(command.args(["--entity-name", topic, "--add-config", setting]));
     }

@@ -1,6 +1,6 @@
 //! What a consumer sees of a log.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +15,21 @@ use sluice_schemas::{
 use crate::node::Node;
 use crate::wait::soon;
 
-/// How long a poll waits for a record before it takes the topic's end as reached.
-const QUIET: Duration = Duration::from_millis(300);
+/// How long a poll waits for a record before it takes the topic's end as reached: the last offsets of Kafka hold none.
+const QUIET: Duration = Duration::from_millis(200);
 
 /// A reader of all partitions of a topic, from their start.
 struct Follow {
+    topic: String,
     reader: Box<dyn Reader>,
-    joiners: HashMap<i32, Joiner>,
+    /// Of each partition, what was read and what is still joined.
+    partitions: Vec<Partition>,
+}
+
+#[derive(Default)]
+struct Partition {
+    next_offset: i64,
+    joiner: Joiner,
 }
 
 impl Follow {
@@ -33,22 +41,27 @@ impl Follow {
                 StartAt { topic: topic.to_owned(), partition, offset: start }
             })
             .collect();
-        Some(Self { reader: log.reader(&from).expect("a reader"), joiners: HashMap::new() })
+        let partitions = from.iter().map(|_| Partition::default()).collect();
+        Some(Self { topic: topic.to_owned(), reader: log.reader(&from).expect("a reader"), partitions })
     }
 
-    /// The records that came since the last call, chunks joined.
-    fn drain(&mut self) -> Vec<Record> {
+    /// The records that came since the last call up to now, chunks joined.
+    fn drain(&mut self, log: &dyn Log) -> Vec<Record> {
+        let end = |partition| log.bounds(&self.topic, partition).expect("bounds").end;
+        let ends: Vec<_> = (0..self.partitions.len() as i32).map(end).collect();
         let mut records = Vec::new();
-        loop {
+        while self.partitions.iter().zip(&ends).any(|(partition, end)| partition.next_offset < *end) {
             let more = self.reader.poll(QUIET).expect("records");
             if more.is_empty() {
-                return records;
+                break;
             }
             for record in more {
-                let joiner = self.joiners.entry(record.partition).or_default();
-                records.extend(joiner.push(record).expect("whole chunks"));
+                let partition = &mut self.partitions[record.partition as usize];
+                partition.next_offset = record.offset + 1;
+                records.extend(partition.joiner.push(record).expect("whole chunks"));
             }
         }
+        records
     }
 }
 
@@ -112,7 +125,7 @@ impl View {
         if self.blocks.is_none() {
             self.blocks = Follow::topic(&*self.log, &self.topics.blocks);
         }
-        for record in self.blocks.as_mut().map(Follow::drain).unwrap_or_default() {
+        for record in drain(&mut self.blocks, &*self.log) {
             let event: ChainEvent = read(&self.codec, &record);
             self.apply(event);
         }
@@ -142,7 +155,7 @@ impl View {
         if self.mempool.is_none() {
             self.mempool = Follow::topic(&*self.log, &self.topics.mempool);
         }
-        for record in self.mempool.as_mut().map(Follow::drain).unwrap_or_default() {
+        for record in drain(&mut self.mempool, &*self.log) {
             self.mempool_events.push(read(&self.codec, &record));
         }
         fold(&self.mempool_events)
@@ -153,7 +166,7 @@ impl View {
         if self.status.is_none() {
             self.status = Follow::topic(&*self.log, &self.topics.status);
         }
-        for record in self.status.as_mut().map(Follow::drain).unwrap_or_default() {
+        for record in drain(&mut self.status, &*self.log) {
             self.status_events.push(read(&self.codec, &record));
         }
         &self.status_events
@@ -196,6 +209,11 @@ impl View {
         assert_eq!(self.chain(), node.best_chain(), "the chain as published is the node's");
         self.reaches_mempool_of(node);
     }
+}
+
+/// What came on a topic, which may not be there yet.
+fn drain(follow: &mut Option<Follow>, log: &dyn Log) -> Vec<Record> {
+    follow.as_mut().map(|follow| follow.drain(log)).unwrap_or_default()
 }
 
 /// Replays the newest epoch.
