@@ -40,6 +40,7 @@ impl Rates {
 
 /// The view on a terminal.
 pub(crate) struct Screen {
+    title: ProgressBar,
     height: ProgressBar,
     flow: ProgressBar,
     incidents: ProgressBar,
@@ -54,8 +55,9 @@ impl Screen {
             bars.add(ProgressBar::new(0).with_style(style))
         };
         let title = line("{msg}");
-        title.finish_with_message(format!("{source} → {log}"));
+        title.set_message(format!("{source} → {log}"));
         Self {
+            title,
             height: line("  {spinner:.cyan} height {pos:.bold} of {len}  {bar:30.cyan/dim}  {msg}"),
             flow: line("    {msg}"),
             incidents: line("    {msg}"),
@@ -67,12 +69,16 @@ impl Screen {
         let (blocks, transactions, events) = self.rates.update(status, now);
         let height = status.tip.map_or(0, |(height, _)| height.max(0) as u64);
         let target = status.source_height.map_or(height, |height| height.max(0) as u64);
+        self.title.tick();
         self.height.set_length(target.max(height));
         self.height.set_position(height);
         self.height.tick();
         let eta = match (target.saturating_sub(height), blocks) {
             (behind, rate) if behind > 2 && rate > 0.0 => {
-                format!(", {} left", humantime::format_duration(Duration::from_secs((behind as f64 / rate) as u64)))
+                format!(
+                    ", {} left",
+                    humantime::format_duration(Duration::from_secs((behind as f64 / rate) as u64))
+                )
             }
             _ => String::new(),
         };
