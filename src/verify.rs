@@ -11,12 +11,13 @@ use indicatif::{HumanBytes, HumanDuration};
 use serde_json::{Value, json};
 use sluice_log::chain::ChainLog;
 use sluice_log::chain::verify::{self, BlockRef, Depth, MempoolView, Observer, Summary, Violation};
+use sluice_producer::node_options::NodeOptions;
 use sluice_runtime::options::LogOptions;
 use sluice_schemas::{ChainEvent, TransactionEvent};
 
 use crate::from::connected_at;
 use crate::output::{self, Form, count};
-use against::{Node, Published};
+use against::Published;
 use progress::Progress;
 
 /// Audit the log: recompute every invariant, up to proof of work and merkle roots.
@@ -24,6 +25,9 @@ use progress::Progress;
 /// Reads every record once, in bounded memory, and trusts none: sequences, links, proof of work, chain work, merkle roots,
 /// transaction ids from their bytes, fees, counts and sizes, and that nothing else is visible. Ends with a summary, or
 /// with exit code 1 at the first record that is wrong, named by topic, partition and offset.
+///
+/// With --node the log is compared with the node, too: every block and every transaction of the best chain, in order, and
+/// the mempool.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Verify {
     /// Begin with the block of this height; the blocks before it are taken as given [default: the first event]
@@ -33,7 +37,7 @@ pub(crate) struct Verify {
     #[arg(long, env = "SLUICE_SHALLOW")]
     shallow: bool,
     #[command(flatten)]
-    node: Node,
+    node: NodeOptions,
     /// Print the summary, or the violation, as JSON.
     #[arg(long, env = "SLUICE_JSON")]
     json: bool,
@@ -42,7 +46,7 @@ pub(crate) struct Verify {
 pub(crate) fn run(options: &Verify, log: &LogOptions) -> anyhow::Result<ExitCode> {
     let form = Form::asked(options.json);
     // First of all, so that a wrong option does not cost an hour.
-    let node = options.node.connect(log.network)?;
+    let node = against::connect(&options.node, log.network)?;
     let chain = log.open_existing()?;
     let started = Instant::now();
     let found = match audit(options, &chain, node.is_some()) {

@@ -1,7 +1,6 @@
 //! A node as second opinion: the same blocks, the same transactions in the same order, the same mempool.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -11,11 +10,10 @@ use bitcoin::{BlockHash, Txid};
 use sluice_body::{BlockReader, Limits};
 use sluice_log::chain::ChainLog;
 use sluice_log::chain::verify::MempoolView;
-use sluice_runtime::options::{Usage, parse_http};
+use sluice_producer::node_options::NodeOptions;
 use sluice_schemas::{Action, ChainEvent, Network};
 use sluice_sources::Source;
-use sluice_sources::node::{Auth, NodeConfig, NodeSource};
-use url::Url;
+use sluice_sources::node::{NodeConfig, NodeSource};
 
 /// Headers asked for at a time.
 const HEADERS: usize = 2000;
@@ -25,30 +23,6 @@ const MEMPOOL_LOOKS: u32 = 10;
 const MEMPOOL_PAUSE: Duration = Duration::from_secs(1);
 /// Transactions that an error names.
 const NAMED: usize = 3;
-
-/// Which node.
-#[derive(Clone, Debug, clap::Args)]
-pub(super) struct Node {
-    /// Compare with this node, too: every block and every transaction of the best chain, in order, and the mempool. Needs
-    /// `rest=1` at the node.
-    #[arg(long, env = "SLUICE_NODE", value_name = "URL", hide_env_values = true, value_parser = parse_http)]
-    node: Option<Url>,
-    /// User of the node's RPC; the password comes from SLUICE_NODE_PASSWORD or --node-password-file.
-    #[arg(long, env = "SLUICE_NODE_USER", value_name = "USER", requires = "node")]
-    node_user: Option<String>,
-    /// File with the password of the node's RPC.
-    #[arg(long, env = "SLUICE_NODE_PASSWORD_FILE", value_name = "FILE", requires = "node_user")]
-    node_password_file: Option<PathBuf>,
-    /// The node's cookie file.
-    #[arg(
-        long,
-        env = "SLUICE_NODE_COOKIE",
-        value_name = "FILE",
-        requires = "node",
-        conflicts_with = "node_user"
-    )]
-    node_cookie: Option<PathBuf>,
-}
 
 /// The best chain that an audit has read.
 #[derive(Default)]
@@ -95,54 +69,10 @@ impl Published {
     }
 }
 
-impl Node {
-    /// Connects where a node was named; `network` is the one that it must be of.
-    pub(super) fn connect(&self, network: Option<Network>) -> anyhow::Result<Option<Connected>> {
-        let Some(url) = &self.node else { return Ok(None) };
-        let config = NodeConfig { network, ..NodeConfig::new(without_credentials(url), self.auth(url)?) };
-        Ok(Some(Connected { source: NodeSource::connect(config)? }))
-    }
-
-    fn auth(&self, url: &Url) -> anyhow::Result<Auth> {
-        if let Some(file) = &self.node_cookie {
-            return Ok(Auth::CookieFile(file.clone()));
-        }
-        match (&self.node_user, url.username(), url.password()) {
-            (Some(user), _, _) => Ok(Auth::UserPassword { user: user.clone(), password: self.password()? }),
-            (None, user, Some(password)) if !user.is_empty() => {
-                Ok(Auth::UserPassword { user: decoded(user)?, password: decoded(password)? })
-            }
-            _ => {
-                let reason = "needs --node-cookie, --node-user, or user and password in SLUICE_NODE".into();
-                Err(Usage { option: "--node", reason }.into())
-            }
-        }
-    }
-
-    fn password(&self) -> anyhow::Result<String> {
-        let Some(file) = &self.node_password_file else {
-            return std::env::var("SLUICE_NODE_PASSWORD").map_err(|_| {
-                let reason = "needs --node-password-file or SLUICE_NODE_PASSWORD".into();
-                Usage { option: "--node-user", reason }.into()
-            });
-        };
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("--node-password-file: failed to read {}", file.display()))?;
-        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-    }
-}
-
-fn without_credentials(url: &Url) -> Url {
-    let mut url = url.clone();
-    // Both fail only for a URL without a host, which the option's parser refuses.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url
-}
-
-fn decoded(part: &str) -> anyhow::Result<String> {
-    let bytes = percent_encoding::percent_decode_str(part);
-    Ok(bytes.decode_utf8().context("--node: user and password must be UTF-8")?.into_owned())
+/// Connects where a node was named; `network` is the one that it must be of.
+pub(super) fn connect(node: &NodeOptions, network: Option<Network>) -> anyhow::Result<Option<Connected>> {
+    let Some(config) = node.config()? else { return Ok(None) };
+    Ok(Some(Connected { source: NodeSource::connect(NodeConfig { network, ..config })? }))
 }
 
 /// A node that answers.

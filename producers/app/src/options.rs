@@ -5,40 +5,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use sluice_runtime::options::{Usage, parse_http};
 use sluice_schemas::Network;
 use sluice_sources::Source;
-use sluice_sources::node::{Auth, NodeConfig, NodeSource, Zmq};
+use sluice_sources::node::{NodeConfig, NodeSource, Zmq};
 use sluice_sources::simulator::{SimulatorConfig, SimulatorSource};
-use url::Url;
 
-/// Where chain events come from.
+use crate::node_options::NodeOptions;
+
+/// Where chain events come from: a node, or without one the built-in simulator.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Source options")]
 pub struct SourceOptions {
-    /// A Bitcoin Core or Bitcoin SV node's RPC address, for example http://user:password@127.0.0.1:8332. The node needs
-    /// `rest=1`; for a mempool that follows at once also ZMQ. Without it the built-in simulator runs.
-    #[arg(long, env = "SLUICE_NODE", value_name = "URL", hide_env_values = true, value_parser = parse_http)]
-    pub node: Option<Url>,
-
-    /// User of the node's RPC; the password comes from SLUICE_NODE_PASSWORD or --node-password-file.
-    #[arg(long, env = "SLUICE_NODE_USER", value_name = "USER", requires = "node")]
-    pub node_user: Option<String>,
-
-    /// File with the password of the node's RPC.
-    #[arg(long, env = "SLUICE_NODE_PASSWORD_FILE", value_name = "FILE", requires = "node_user")]
-    pub node_password_file: Option<PathBuf>,
-
-    /// The node's cookie file, read again when the node has made a new one.
-    #[arg(
-        long,
-        env = "SLUICE_NODE_COOKIE",
-        value_name = "FILE",
-        requires = "node",
-        conflicts_with = "node_user"
-    )]
-    pub node_cookie: Option<PathBuf>,
+    /// The node, if any.
+    #[command(flatten)]
+    pub node: NodeOptions,
 
     /// ZMQ addresses of the node, for example tcp://127.0.0.1:28332; may be given several times [default: what the node
     /// says by RPC]
@@ -113,12 +93,11 @@ impl SourceOptions {
     /// # Errors
     /// Wrong credentials, another network, no such file: one line that names the option.
     pub fn open(&self, network: Option<Network>, data_dir: PathBuf) -> anyhow::Result<Arc<dyn Source>> {
-        match &self.node {
-            Some(url) => {
+        match self.node.config()? {
+            Some(config) => {
                 let zmq = if self.zmq.is_empty() { Zmq::Discover } else { Zmq::Endpoints(self.zmq.clone()) };
                 // A contradiction to --network is found when the log is opened, as one of options.
-                let config = NodeConfig { zmq, ..NodeConfig::new(without_credentials(url), self.auth(url)?) };
-                Ok(Arc::new(NodeSource::connect(config)?))
+                Ok(Arc::new(NodeSource::connect(NodeConfig { zmq, ..config })?))
             }
             None => {
                 let network = network.unwrap_or(Network::BtcRegtest);
@@ -136,49 +115,4 @@ impl SourceOptions {
             }
         }
     }
-
-    fn auth(&self, url: &Url) -> anyhow::Result<Auth> {
-        if let Some(file) = &self.node_cookie {
-            return Ok(Auth::CookieFile(file.clone()));
-        }
-        let (user, password) = match (&self.node_user, url.username()) {
-            (Some(user), _) => (user.clone(), self.password()?),
-            (None, "") => {
-                let reason =
-                    "needs credentials: user and password in the URL, --node-user, or --node-cookie".into();
-                return Err(Usage { option: "--node", reason }.into());
-            }
-            (None, user) => (decoded(user), decoded(url.password().unwrap_or_default())),
-        };
-        Ok(Auth::UserPassword { user, password })
-    }
-
-    fn password(&self) -> anyhow::Result<String> {
-        match &self.node_password_file {
-            Some(file) => {
-                let text = std::fs::read_to_string(file)
-                    .with_context(|| format!("--node-password-file: failed to read {}", file.display()))?;
-                Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-            }
-            None => std::env::var("SLUICE_NODE_PASSWORD").map_err(|_| {
-                let reason = "needs --node-password-file or SLUICE_NODE_PASSWORD".into();
-                Usage { option: "--node-user", reason }.into()
-            }),
-        }
-    }
-}
-
-fn decoded(part: &str) -> String {
-    url::form_urlencoded::parse(format!("x={}", part.replace('+', "%2B")).as_bytes())
-        .next()
-        .map(|(_, value)| value.into_owned())
-        .unwrap_or_default()
-}
-
-fn without_credentials(url: &Url) -> Url {
-    let mut url = url.clone();
-    // Both fail only for URLs without a host, which the option's parser refuses.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url
 }

@@ -1,0 +1,115 @@
+//! How a node is named and asked, on every command that talks to one.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use sluice_runtime::options::{Usage, parse_http};
+use sluice_sources::node::{Auth, NodeConfig};
+use url::Url;
+
+/// Which node, and with what credentials.
+#[derive(Clone, Debug, clap::Args)]
+pub struct NodeOptions {
+    /// A Bitcoin Core or Bitcoin SV node's RPC address, for example http://user:password@127.0.0.1:8332. The node needs
+    /// `rest=1`.
+    #[arg(long, env = "SLUICE_NODE", value_name = "URL", hide_env_values = true, value_parser = parse_http)]
+    pub node: Option<Url>,
+
+    /// User of the node's RPC; the password comes from SLUICE_NODE_PASSWORD or --node-password-file.
+    #[arg(long, env = "SLUICE_NODE_USER", value_name = "USER", requires = "node")]
+    pub node_user: Option<String>,
+
+    /// File with the password of the node's RPC.
+    #[arg(long, env = "SLUICE_NODE_PASSWORD_FILE", value_name = "FILE", requires = "node_user")]
+    pub node_password_file: Option<PathBuf>,
+
+    /// The node's cookie file, read again when the node has made a new one.
+    #[arg(
+        long,
+        env = "SLUICE_NODE_COOKIE",
+        value_name = "FILE",
+        requires = "node",
+        conflicts_with = "node_user"
+    )]
+    pub node_cookie: Option<PathBuf>,
+}
+
+impl NodeOptions {
+    /// How to reach the node, where one was named.
+    ///
+    /// # Errors
+    /// `Usage` where credentials are missing; else what is wrong with the file that should hold them.
+    pub fn config(&self) -> anyhow::Result<Option<NodeConfig>> {
+        let Some(url) = &self.node else { return Ok(None) };
+        Ok(Some(NodeConfig::new(without_credentials(url), self.auth(url)?)))
+    }
+
+    fn auth(&self, url: &Url) -> anyhow::Result<Auth> {
+        if let Some(file) = &self.node_cookie {
+            return Ok(Auth::CookieFile(file.clone()));
+        }
+        match (&self.node_user, url.username()) {
+            (Some(user), _) => Ok(Auth::UserPassword { user: user.clone(), password: self.password()? }),
+            (None, "") => {
+                let reason =
+                    "needs credentials: user and password in the URL, --node-user, or --node-cookie".into();
+                Err(Usage { option: "--node", reason }.into())
+            }
+            (None, user) => {
+                let password = decoded(url.password().unwrap_or_default())?;
+                Ok(Auth::UserPassword { user: decoded(user)?, password })
+            }
+        }
+    }
+
+    fn password(&self) -> anyhow::Result<String> {
+        let Some(file) = &self.node_password_file else {
+            return std::env::var("SLUICE_NODE_PASSWORD").map_err(|_| {
+                let reason = "needs --node-password-file or SLUICE_NODE_PASSWORD".into();
+                Usage { option: "--node-user", reason }.into()
+            });
+        };
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("--node-password-file: failed to read {}", file.display()))?;
+        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    }
+}
+
+fn without_credentials(url: &Url) -> Url {
+    let mut url = url.clone();
+    // Both fail only for a URL without a host, which the option's parser refuses.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
+}
+
+fn decoded(part: &str) -> anyhow::Result<String> {
+    let bytes = percent_encoding::percent_decode_str(part);
+    Ok(bytes.decode_utf8().context("--node: user and password must be UTF-8")?.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(url: &str) -> NodeOptions {
+        let node = Some(url.parse().unwrap());
+        NodeOptions { node, node_user: None, node_password_file: None, node_cookie: None }
+    }
+
+    #[test]
+    fn credentials_in_the_url_are_taken_out_of_it_and_decoded() {
+        let config = options("http://alice:p%40ss%2Bword@127.0.0.1:8332").config().unwrap().unwrap();
+        assert_eq!(config.url.as_str(), "http://127.0.0.1:8332/");
+        let Auth::UserPassword { user, password } = config.auth else {
+            panic!("user and password were given")
+        };
+        assert_eq!((user.as_str(), password.as_str()), ("alice", "p@ss+word"));
+    }
+
+    #[test]
+    fn a_node_without_credentials_is_refused_and_the_options_are_named() {
+        let error = options("http://127.0.0.1:8332").config().unwrap_err();
+        assert!(error.to_string().starts_with("--node: needs credentials"), "{error}");
+    }
+}
