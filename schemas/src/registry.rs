@@ -294,9 +294,14 @@ impl Registry {
             return Ok(());
         }
         let call = self.call(format!("set the compatibility level of {subject}"));
-        match call.put(&["config", subject], &json!({ "compatibility": FULL_TRANSITIVE }))? {
-            Answer::Is(_) => Ok(()),
-            Answer::None => Err(call.refused(StatusCode::NOT_FOUND, "")),
+        match call.put(&["config", subject], &json!({ "compatibility": FULL_TRANSITIVE })) {
+            Ok(Answer::Is(_)) => Ok(()),
+            Ok(Answer::None) => Err(call.refused(StatusCode::NOT_FOUND, "")),
+            // Another process may have set it at the same time, which a registry can take for a conflict.
+            Err(error) => match self.compatibility(subject) {
+                Ok(Some(level)) if level == FULL_TRANSITIVE => Ok(()),
+                _ => Err(error),
+            },
         }
     }
 
