@@ -16,6 +16,8 @@ use crate::wallet::{Coin, FEE, Lock, Wallet};
 
 /// Rest between two actions.
 const PACE: Duration = Duration::from_millis(8);
+/// Satoshis: well above the highest fee of a replacement.
+const WORTH_SPENDING: u64 = 1_000_000;
 /// Deepest reorganisation.
 const DEEPEST: usize = 6;
 
@@ -101,7 +103,10 @@ impl Run {
     }
 
     fn pay(&mut self) -> Result<(), CallError> {
-        let Some(coin) = self.wallet.coins.pop() else { return Ok(()) };
+        // A coin that was halved too often is not worth its fees.
+        let Some(coin) = self.wallet.coins.pop().filter(|coin| coin.value > WORTH_SPENDING) else {
+            return Ok(());
+        };
         let lock = match self.node.flavour {
             Flavour::Btc if self.rng.random_bool(0.5) => Lock::AnyoneByWitness,
             _ => Lock::Anyone,
