@@ -21,7 +21,8 @@ fn a_block_of_a_gigabyte_goes_through_in_less_memory_than_it_has() {
     if !parts::have_node(Flavour::Bsv) {
         return;
     }
-    let (node, mut wallet) = Node::start_funded(Flavour::Bsv, 100);
+    let node = Node::start_with(Flavour::Bsv, "-maxmempool=4000 -blockmaxsize=4000000000");
+    let mut wallet = node.fund(100);
     for size in std::iter::once(LARGEST_BYTES).chain([OTHER_BYTES; OTHERS]) {
         node.send(&Wallet::store(&wallet.take(), &vec![0x5a; size], size as u64 / 100));
     }
