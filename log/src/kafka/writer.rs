@@ -26,10 +26,8 @@ const SEND_QUEUE_RECORDS: usize = 200_000;
 const LINGER: Duration = Duration::from_millis(5);
 /// Delivery reports are taken in after this many records at the latest.
 const POLL_EVERY_RECORDS: u32 = 64;
-/// How long to serve reports before the queue is tried again.
-const QUEUE_FULL_POLL: Duration = Duration::from_millis(2);
-/// How often a wait looks whether everything has been delivered.
-const FLUSH_POLL: Duration = Duration::from_millis(1);
+/// Rest of a wait that finds no reports to take in.
+const REPORTS_PAUSE: Duration = Duration::from_micros(500);
 /// What a wait for deliveries is given beyond the time after which librdkafka gives a record up.
 const FLUSH_GRACE: Duration = Duration::from_secs(5);
 /// How long taking over may last; the previous writer's transaction is completed first.
@@ -290,7 +288,7 @@ impl KafkaWriter {
                 return Err(self.send_error(record, &error));
             }
             message = back;
-            self.producer.poll(QUEUE_FULL_POLL);
+            take_in(&self.producer);
         }
         self.ledger.record(slot);
         self.unpolled += 1;
@@ -344,7 +342,7 @@ impl KafkaWriter {
                     class: Class::Abort,
                 });
             }
-            self.producer.poll(FLUSH_POLL);
+            take_in(&self.producer);
         }
         self.check_deliveries()
     }
@@ -387,7 +385,7 @@ impl KafkaWriter {
         let result = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Acquire) {
-                    producer.poll(FLUSH_POLL);
+                    take_in(producer);
                 }
             });
             let result = loop {
@@ -513,6 +511,16 @@ impl Drop for KafkaWriter {
         {
             warn!(writer = self.transactional_id, %error, "a transaction was left open");
         }
+    }
+}
+
+/// Takes in the reports that are there, and rests where there are none. Not by a poll that waits: rdkafka's goes on until
+/// its time is over, and below a millisecond it spins, which took a core from the thread that sends.
+fn take_in(producer: &BaseProducer<Deliveries>) {
+    let before = producer.in_flight_count();
+    producer.poll(Duration::ZERO);
+    if producer.in_flight_count() == before {
+        std::thread::sleep(REPORTS_PAUSE);
     }
 }
 
