@@ -13,7 +13,6 @@ use crate::log::{Kind, Log};
 pub(crate) struct Setting {
     pub(crate) runs: usize,
     pub(crate) transactions: usize,
-    dir: Dir,
     chain: Option<Chain>,
     broker: Option<Broker>,
     next: usize,
@@ -21,6 +20,8 @@ pub(crate) struct Setting {
     pub(crate) filled: [Option<Log>; 2],
     /// What bitcoin-etl reached on the chain, once measured.
     pub(crate) etl: Option<Exported>,
+    /// Removed last, when nothing runs in it any more.
+    dir: Dir,
 }
 
 impl Setting {
@@ -28,12 +29,12 @@ impl Setting {
         Self {
             runs,
             transactions,
-            dir: Dir::new("bench"),
             chain: None,
             broker: None,
             next: 0,
             filled: [None, None],
             etl: None,
+            dir: Dir::new("bench"),
         }
     }
 
