@@ -70,7 +70,8 @@ pub struct LogOptions {
     #[arg(long, global = true, env = "SLUICE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// The event log: sqlite:PATH or kafka://HOST:PORT[,HOST:PORT…][?OPTION=VALUE] [default: sqlite:DATA_DIR/log.db]
+    /// The event log: sqlite:PATH, or kafka://HOST:PORT,HOST:PORT with options as in ?compression=lz4&user=NAME
+    /// [default: sqlite:DATA_DIR/log.db]
     #[arg(long, global = true, env = "SLUICE_LOG", value_name = "URL", hide_env_values = true)]
     pub log: Option<LogUrl>,
 

@@ -2,8 +2,8 @@
 //!
 //! Every promise of the log is one of Kafka's: the writer is a transactional producer, readers are read-committed
 //! consumers, groups are consumer groups. What Kafka does not say, and the log does, is added here: where records will
-//! be before they are stored ([`ledger`]), values larger than a record, leadership ([`role`]), and topics that are not
-//! as the event contract wants them ([`topics`]).
+//! be before they are stored (`ledger`), values larger than a record, leadership (`role`), and topics that are not
+//! as the event contract wants them (`topics`).
 
 mod cluster;
 mod fault;

@@ -66,7 +66,7 @@ impl ChainTracker {
     /// Starts an empty log at a later block, the first one to be published.
     ///
     /// `older_first` are headers that end with the parent of `start` and tell its median time: at least ten, or all
-    /// down to genesis. With [`DifficultyRule::Check`] more are needed: [`Error::NeedsOlder`] will say which, and
+    /// down to genesis. With [`Check`](crate::DifficultyRule::Check) more are needed: [`Error::NeedsOlder`] will say which, and
     /// [`ChainTracker::extend_back_below_start`] takes them.
     ///
     /// # Errors
