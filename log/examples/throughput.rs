@@ -127,7 +127,7 @@ fn event(number: u32) -> Result<([u8; 32], Vec<u8>), Box<dyn Error>> {
         },
     };
     let mut value = Vec::new();
-    Codec::single_object().encode(&event, &mut value)?;
+    Codec::single_object().encode(&event, &mut value);
     Ok((txid, value))
 }
 

@@ -6,24 +6,19 @@ use bitcoin::{BlockHash, Txid, Wtxid};
 use serde::{Deserialize, Serialize};
 
 use crate::bytes_field::{self, Script};
-use crate::{datum, positional};
 
-/// One of the four events of the contract, tied to its schema.
-pub trait Event: Serialize + serde::de::DeserializeOwned {
+/// One of the four events of the contract, tied to its schema. No other crate can add one.
+pub trait Event: crate::datum::Sealed + Serialize + serde::de::DeserializeOwned {
     /// Which topic, and so which schema, the event belongs to.
     const KIND: EventKind;
 
     /// Appends the bare datum of the current schema.
     #[doc(hidden)]
-    fn write_datum(&self, out: &mut Vec<u8>) -> Result<(), String> {
-        datum::write(self, out)
-    }
+    fn write_datum(&self, out: &mut Vec<u8>);
 
     /// Reads a bare datum of the current schema, to its last byte.
     #[doc(hidden)]
-    fn read_datum(datum: &[u8]) -> Result<Self, String> {
-        datum::read(datum)
-    }
+    fn read_datum(datum: &[u8]) -> Result<Self, String>;
 }
 
 /// The topics of the contract, each with one schema.
@@ -335,26 +330,4 @@ pub struct StatusEvent {
     pub detail: String,
     /// When, milliseconds.
     pub observed_at: i64,
-}
-
-impl Event for ChainEvent {
-    const KIND: EventKind = EventKind::Chain;
-}
-impl Event for TransactionEvent {
-    const KIND: EventKind = EventKind::Transaction;
-
-    fn write_datum(&self, out: &mut Vec<u8>) -> Result<(), String> {
-        positional::write(self, out);
-        Ok(())
-    }
-
-    fn read_datum(datum: &[u8]) -> Result<Self, String> {
-        positional::read(datum)
-    }
-}
-impl Event for MempoolEvent {
-    const KIND: EventKind = EventKind::Mempool;
-}
-impl Event for StatusEvent {
-    const KIND: EventKind = EventKind::Status;
 }

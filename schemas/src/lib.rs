@@ -8,7 +8,6 @@ mod datum;
 pub mod event;
 mod json;
 pub mod network;
-mod positional;
 mod publish;
 pub mod raw;
 pub mod registry;

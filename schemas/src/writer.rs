@@ -19,8 +19,6 @@ pub(crate) enum Writer {
 
 /// From a writer's schema to the current one.
 pub(crate) struct Resolution {
-    /// The writer's schema, to check the bytes before anything is allocated on their word.
-    checked: serde_avro_fast::Schema,
     writer: Schema,
     reader: Schema,
 }
@@ -28,9 +26,8 @@ pub(crate) struct Resolution {
 impl Writer {
     /// The writer of `schema`, which must be a version of the schema of `kind`.
     pub(crate) fn new(kind: EventKind, schema: &str) -> Result<Self, String> {
-        let checked: serde_avro_fast::Schema =
-            schema.parse().map_err(|e| format!("it does not parse: {e}"))?;
-        if *checked.rabin_fingerprint() == schema::current(kind).fingerprint {
+        let fingerprint = schema::fingerprint(schema).map_err(|e| format!("it does not parse: {e}"))?;
+        if fingerprint == schema::current(kind) {
             return Ok(Self::Current);
         }
         let writer = Schema::parse_str(schema).map_err(|e| format!("it does not parse: {e}"))?;
@@ -42,7 +39,7 @@ impl Writer {
         }
         let reader =
             Schema::parse_str(kind.schema()).map_err(|e| format!("the reader's does not parse: {e}"))?;
-        Ok(Self::Other(Box::new(Resolution { checked, writer, reader })))
+        Ok(Self::Other(Box::new(Resolution { writer, reader })))
     }
 
     /// Reads a bare datum.
@@ -59,7 +56,7 @@ impl Resolution {
     ///
     /// apache-avro reserves memory on the word of an array's length, so the bytes are walked first.
     fn resolve(&self, mut datum: &[u8]) -> Result<Vec<u8>, String> {
-        datum::check(datum, &self.checked)?;
+        datum::check(datum, &self.writer)?;
         let value =
             from_avro_datum(&self.writer, &mut datum, Some(&self.reader)).map_err(|e| e.to_string())?;
         to_avro_datum(&self.reader, value).map_err(|e| e.to_string())
@@ -69,13 +66,13 @@ impl Resolution {
 /// The released writers of a kind whose schema differs from the current one, by fingerprint.
 pub(crate) fn released(kind: EventKind) -> impl Iterator<Item = (Fingerprint, Writer)> {
     kind.released().iter().filter_map(move |released| {
-        let parsed: serde_avro_fast::Schema =
-            released.schema.parse().expect("released schemas are valid: a test parses each");
+        let fingerprint =
+            schema::fingerprint(released.schema).expect("released schemas are valid: a test parses each");
         match Writer::new(kind, released.schema)
             .expect("released schemas are of their kind: a test checks it")
         {
             Writer::Current => None,
-            writer @ Writer::Other(_) => Some((*parsed.rabin_fingerprint(), writer)),
+            writer @ Writer::Other(_) => Some((fingerprint, writer)),
         }
     })
 }

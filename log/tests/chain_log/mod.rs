@@ -248,7 +248,7 @@ impl TestLog {
 
     fn send<E: Event>(&mut self, topic: &str, partition: i32, key: &[u8], event: &E) {
         let mut value = Vec::new();
-        self.chain.codec.encode(event, &mut value).unwrap();
+        self.chain.codec.encode(event, &mut value);
         // Of this day: what is older than a topic's retention is deleted.
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
         self.writer.send(&NewRecord { topic, partition, timestamp, key, value: &value }).unwrap();

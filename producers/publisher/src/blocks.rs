@@ -188,7 +188,7 @@ impl Leader<'_> {
             event.sequence = sequence;
             event.action = Action::Disconnected;
             value.clear();
-            self.chain_log.codec.encode(&event, &mut value)?;
+            self.chain_log.codec.encode(&event, &mut value);
             let key: &[u8; 32] = event.transaction.txid.as_byte_array();
             self.writer.send(&NewRecord {
                 topic: &self.chain_log.topics.transactions,
@@ -231,7 +231,7 @@ impl Leader<'_> {
 
     fn send_chain_event(&mut self, event: &ChainEvent, batch: &mut Batch) -> Result<()> {
         let mut value = Vec::new();
-        self.chain_log.codec.encode(event, &mut value)?;
+        self.chain_log.codec.encode(event, &mut value);
         self.writer.send(&NewRecord {
             topic: &self.chain_log.topics.blocks,
             partition: 0,

@@ -185,7 +185,7 @@ impl Encoder {
             position += 1;
             records.outpoints.extend(raw.outpoints());
             drop(raw);
-            self.codec.encode(&event, &mut records.bytes)?;
+            self.codec.encode(&event, &mut records.bytes);
             let txid = event.transaction.txid;
             records.entries.push(Entry {
                 txid,

@@ -307,7 +307,7 @@ impl<'a> Leader<'a> {
         let standing = self.standing();
         let event = status::event(kind, self.source.id(), standing, news);
         let mut value = Vec::new();
-        self.chain_log.codec.encode(&event, &mut value)?;
+        self.chain_log.codec.encode(&event, &mut value);
         self.writer.send(&NewRecord {
             topic: &self.chain_log.topics.status,
             partition: 0,

@@ -285,7 +285,7 @@ impl Leader<'_> {
         event.sequence = self.view.next_sequence;
         self.view.next_sequence += 1;
         value.clear();
-        self.chain_log.codec.encode(event, value)?;
+        self.chain_log.codec.encode(event, value);
         self.writer.send(&NewRecord {
             topic: &self.chain_log.topics.mempool,
             partition,
