@@ -37,7 +37,10 @@ pub enum Error {
         #[source]
         source: sluice_chain::Error,
     },
-    /// An event could not be encoded or decoded.
+    /// A thread could not be started.
+    #[error("failed to start a thread")]
+    Thread(#[from] std::io::Error),
+    /// An event could not be decoded.
     #[error(transparent)]
     Codec(#[from] sluice_schemas::codec::Error),
     /// The log holds another network.

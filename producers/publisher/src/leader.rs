@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bitcoin::BlockHash;
 use sluice_chain::{ChainTracker, Step};
 use sluice_log::chain::{ChainLog, TransactionReader};
-use sluice_log::{Candidate, NewRecord, Writer};
+use sluice_log::{NewRecord, Writer};
 use sluice_schemas::{Network, StatusKind};
 use sluice_sources::Source;
 use tracing::{info, warn};
@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::error::{Error, Recovery, Result};
 use crate::fetch::{Encoder, Fetcher};
+use crate::lead::Lead;
 use crate::monitor::{Monitor, State};
 use crate::notices::{Heard, Notices};
 use crate::publisher::{backoff, full};
@@ -25,8 +26,6 @@ use crate::view::View;
 
 /// Steps planned at once.
 const STEPS_AT_ONCE: usize = 2000;
-/// The leadership is looked after this often while a large block is written.
-const LEAD_CHECK: Duration = Duration::from_millis(250);
 /// Longest wait for notices.
 const IDLE: Duration = Duration::from_millis(100);
 
@@ -38,8 +37,7 @@ pub(crate) struct Leader<'a> {
     pub(crate) network: Network,
     pub(crate) monitor: &'a Monitor,
     stop: &'a AtomicBool,
-    candidate: &'a mut dyn Candidate,
-    lead_checked: Instant,
+    lead: Lead,
 
     pub(crate) writer: Box<dyn Writer>,
     pub(crate) tracker: ChainTracker,
@@ -68,13 +66,11 @@ impl<'a> Leader<'a> {
         source: Arc<dyn Source>,
         monitor: &'a Monitor,
         stop: &'a AtomicBool,
-        candidate: &'a mut dyn Candidate,
+        lead: Lead,
     ) -> Result<Self> {
         let network = source.network();
-        let (writer, position) = takeover::while_leading(candidate, || {
-            let writer = chain_log.log.writer(&format!("{}.producer", chain_log.topics.prefix))?;
-            Ok((writer, takeover::position(chain_log, network)?))
-        })?;
+        let writer = chain_log.log.writer(&format!("{}.producer", chain_log.topics.prefix))?;
+        let position = takeover::position(chain_log, network)?;
         // The topics may have been created with another number than this process was started with.
         let partitions = chain_log
             .log
@@ -96,14 +92,13 @@ impl<'a> Leader<'a> {
             next_poll: now,
             next_heartbeat: now + config.heartbeat_interval,
             failures: 0,
-            lead_checked: now,
             config,
             chain_log,
             source,
             network,
             monitor,
             stop,
-            candidate,
+            lead,
             writer,
         })
     }
@@ -277,19 +272,16 @@ impl<'a> Leader<'a> {
         self.tell(StatusKind::SourceUp, News::default())
     }
 
-    /// Keeps the lead, notes progress, and ends the work where it is to end.
+    /// Notes progress, and ends the work where it is to end.
     pub(crate) fn check(&mut self) -> Result<()> {
         self.monitor.progressed();
         if self.stop.load(Ordering::SeqCst) {
             let _ = self.writer.abort();
             return Err(Error::Stopped);
         }
-        if self.lead_checked.elapsed() >= LEAD_CHECK {
-            self.lead_checked = Instant::now();
-            if !self.candidate.leads(Duration::ZERO)? {
-                let _ = self.writer.abort();
-                return Err(Error::LeadLost);
-            }
+        if self.lead.is_lost() {
+            let _ = self.writer.abort();
+            return Err(Error::LeadLost);
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ mod blocks;
 mod config;
 mod error;
 mod fetch;
+mod lead;
 mod leader;
 mod monitor;
 mod notices;

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::error::{Error, Recovery, Result};
+use crate::lead::Lead;
 use crate::leader::Leader;
 use crate::monitor::{Monitor, State};
 
@@ -83,7 +84,7 @@ impl Publisher {
                 self.source.clone(),
                 &self.monitor,
                 &self.stop,
-                &mut *candidate,
+                Lead::keep(candidate, self.monitor.clone())?,
             )?;
             leader.lead()?;
         }

@@ -1,11 +1,10 @@
 //! Taking the log over: its position is its last record, so that is where a producer learns all it must know.
 
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use sluice_chain::{Block, ChainTracker, DifficultyRule, Settings};
 use sluice_log::chain::ChainLog;
-use sluice_log::{Candidate, Class, Record, StartAt};
+use sluice_log::{Class, Record, StartAt};
 use sluice_schemas::{ChainEvent, Event, EventKind, MempoolEvent, Network, StatusEvent};
 
 use crate::error::{Error, Result};
@@ -17,36 +16,6 @@ const HISTORY_PAGE: usize = 4096;
 const READ_WAIT: Duration = Duration::from_millis(50);
 /// How long the log may be silent short of its end.
 const SILENCE: Duration = Duration::from_secs(30);
-/// While the log is read, the lead is kept this often.
-const LEAD_KEPT: Duration = Duration::from_millis(250);
-
-/// Keeps the lead while `work` is done, however long it takes: reading a log can take longer than the lead lasts.
-///
-/// # Errors
-/// Those of `work`, and `Error::LeadLost`.
-pub(crate) fn while_leading<T>(candidate: &mut dyn Candidate, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let (done, is_done) = mpsc::channel::<()>();
-    std::thread::scope(|scope| {
-        let lead = scope.spawn(move || {
-            loop {
-                match candidate.leads(Duration::ZERO) {
-                    Ok(true) => {}
-                    Ok(false) => return Err(Error::LeadLost),
-                    Err(error) => return Err(error.into()),
-                }
-                // Ends with the sender.
-                if is_done.recv_timeout(LEAD_KEPT) == Err(RecvTimeoutError::Disconnected) {
-                    return Ok(());
-                }
-            }
-        });
-        let worked = work();
-        drop(done);
-        let kept = lead.join().unwrap_or(Err(Error::LeadLost));
-        worked.and_then(|value| kept.map(|()| value))
-    })
-}
-
 fn silent(topic: &str, partition: i32) -> Error {
     Error::Log(sluice_log::Error::Store {
         attempt: format!("read {topic}/{partition}"),
