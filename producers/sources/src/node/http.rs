@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use ureq::Agent;
 use ureq::http::{HeaderMap, Response as HttpResponse};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, RustlsConnector};
 use url::Url;
 
+use super::tcp::Tcp;
 use crate::{Error, Result};
 
 /// Time to connect.
@@ -50,7 +53,7 @@ impl Http {
                 "the node's URL must not hold credentials; give them by file or environment",
             ));
         }
-        let agent = Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
@@ -60,8 +63,9 @@ impl Http {
             .timeout_per_write(Some(READ_TIMEOUT))
             .max_idle_connections(IDLE_CONNECTIONS)
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
-            .build()
-            .new_agent();
+            .build();
+        let connector = ().chain(Tcp).chain(RustlsConnector::default());
+        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
         let base = url.as_str().trim_end_matches('/').into();
         Ok(Self { agent, base, source_id: source_id.into() })
     }

@@ -19,6 +19,7 @@ mod inbox;
 mod message;
 mod rpc;
 mod subscriber;
+mod tcp;
 mod wire;
 
 use std::sync::Arc;
