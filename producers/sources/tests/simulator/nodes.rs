@@ -90,8 +90,9 @@ fn program(flavour: Flavour) -> Option<PathBuf> {
         Flavour::Btc => ("SLUICE_TEST_CORE", "core-", "bin/bitcoind"),
         Flavour::Bsv => ("SLUICE_TEST_BSV", "bsv-", "bitcoind"),
     };
-    if let Some(folder) = env::var_os(variable) {
-        return Some(PathBuf::from(folder).join("bitcoind"));
+    // The program itself, or the folder that holds it.
+    if let Some(path) = env::var_os(variable).map(PathBuf::from) {
+        return Some(if path.is_dir() { path.join("bitcoind") } else { path });
     }
     let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")))?.join("chainsluice");
