@@ -76,7 +76,7 @@ fn a_node_that_is_not_there_yet_is_waited_for() {
     std::thread::sleep(Duration::from_secs(2));
     assert!(producer.runs(), "a node that is down is no reason to end");
     node.up();
-    pipeline.view().reaches_tip_of(&node);
+    pipeline.view().equals(&node);
     assert!(producer.stop().success());
     pipeline.verify_against(&node);
 }
@@ -161,7 +161,7 @@ fn a_node_that_goes_back_in_time_takes_nothing_from_the_log() {
             other => Err(other),
         });
         node.mine(1);
-        view.reaches_tip_of(&node);
+        view.equals(&node);
         assert_eq!(view.chain_events.len(), events + 1, "one block, and no reorganisation");
         assert!(producer.stop().success());
         pipeline.verify_against(&node);
