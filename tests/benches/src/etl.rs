@@ -6,8 +6,8 @@ use std::process::Command;
 use crate::process::Process;
 use crate::setting::Setting;
 
-/// Blocks that it exports, the last of the chain: it would take minutes for all.
-const BLOCKS: usize = 2;
+/// Blocks that it exports, the last of the chain: it would take most of the time for all.
+const BLOCKS: usize = 4;
 /// Its workers.
 pub(crate) const WORKERS: &str = "4";
 

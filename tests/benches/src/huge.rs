@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use sluice_test_support::{Flavour, Node, Wallet};
 
 use crate::log::{Kind, Log, Progress};
@@ -21,11 +22,14 @@ const BASE_BYTES: usize = 256_000_000;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(crate) fn row(setting: &mut Setting) -> Vec<Line> {
-    let (node, mut wallet) = Node::start_funded(Flavour::Bsv, 100);
+    let node = Node::start_with(Flavour::Bsv, "-maxmempool=4000 -blockmaxsize=4000000000");
+    let mut wallet = node.fund(100);
     for size in std::iter::once(LARGEST_BYTES).chain([OTHER_BYTES; OTHERS]) {
         node.send(&Wallet::store(&wallet.take(), &vec![0x5a; size], size as u64 / 100));
     }
     node.mine(1);
+    let tip = node.call("getblock", json!([node.tip_hash().to_string(), 1]));
+    assert!(tip["size"].as_u64().unwrap() > 1_000_000_000, "all are in one block");
     let height = node.tip().height;
     let mut lines = Vec::new();
     for kind in [Kind::Sqlite, Kind::Kafka] {

@@ -41,6 +41,7 @@ fn verify(log: &Log) -> Done {
     let found: serde_json::Value = serde_json::from_str(json).unwrap_or_else(|e| panic!("{e}: {said}"));
     assert_eq!(found["sound"], true, "{said}");
     let transactions = found["transactions"].as_u64().unwrap();
+    eprintln!("   verify: {took:.2?}, of which {:.2} s for the audit", found["seconds"].as_f64().unwrap());
     Done { transactions, bytes: 0, rate: transactions as f64 / took.as_secs_f64(), usage }
 }
 

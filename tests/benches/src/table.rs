@@ -112,6 +112,9 @@ fn verdict(reached: bool) -> &'static str {
 /// Three digits are enough.
 fn number(value: f64) -> String {
     match value {
+        v if v >= 1e6 => {
+            format!("{} {:03} {:03}", v as u64 / 1_000_000, v as u64 / 1000 % 1000, v as u64 % 1000)
+        }
         v if v >= 10_000.0 => format!("{} {:03}", v as u64 / 1000, v as u64 % 1000),
         v if v >= 100.0 => format!("{v:.0}"),
         v if v >= 10.0 => format!("{v:.1}"),
