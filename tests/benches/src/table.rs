@@ -76,7 +76,11 @@ impl fmt::Display for Line {
             0 | 1 => write!(f, " |")?,
             _ => write!(f, " ({}–{}) |", number(low), number(high))?,
         }
-        let ratio = self.reference.as_ref().map(|reference| value / median(&reference.values));
+        let ratio = self.reference.as_ref().map(|reference| match (value, median(&reference.values)) {
+            // Of times, the shorter is the better.
+            (ours, theirs) if self.unit == "ns" => theirs / ours,
+            (ours, theirs) => ours / theirs,
+        });
         match (&self.reference, ratio) {
             (Some(Reference { name, values }), Some(ratio)) => {
                 write!(f, " {name}: {} {} | {} × |", number(median(values)), self.unit, number(ratio))?;
