@@ -92,7 +92,18 @@ impl ChainLog {
         Ok(std::iter::from_fn(move || chain.next_whole(&mut stream, bounds.end).transpose()))
     }
 
-    /// The last event of a partition, with a stream of it that is open already. Leaves it at the end.
+    /// The last event of a partition.
+    ///
+    /// # Errors
+    /// What the log said, or `Error::Event` where a record is not such an event.
+    pub fn last_event<E: Event>(&self, topic: &str, partition: i32) -> Result<Option<Located<E>>> {
+        let bounds = self.log.bounds(topic, partition)?;
+        let mut stream =
+            Stream::open(&*self.log, topic, partition, bounds.start.max(bounds.end - LAST_WINDOW))?;
+        self.last_in(&mut stream, bounds)
+    }
+
+    /// `last_event`, with a stream of the partition that is open already. Leaves it at the end.
     pub(super) fn last_in<E: Event>(
         &self,
         stream: &mut Stream,

@@ -38,6 +38,14 @@ pub struct MempoolView {
 }
 
 impl ChainLog {
+    /// The newest epoch of the mempool topic; `None` where it has no events.
+    ///
+    /// # Errors
+    /// Why the log could not be read.
+    pub fn newest_mempool_epoch(&self) -> LogResult<Option<i64>> {
+        newest_epoch(self, &mut newest_of_all(self)?)
+    }
+
     /// Replays the mempool events of the newest epoch; `None` where there are no mempool events.
     ///
     /// # Errors
@@ -115,6 +123,31 @@ impl Resets {
     }
 }
 
+/// Every partition, opened at its newest events, so that they are fetched at the same time.
+fn newest_of_all(chain: &ChainLog) -> LogResult<Vec<Lane>> {
+    let topic = &chain.topics.mempool;
+    let partitions = chain.log.topic(topic)?.map_or(0, |info| info.partitions);
+    let bounds =
+        (0..partitions).map(|partition| chain.log.bounds(topic, partition)).collect::<LogResult<Vec<_>>>()?;
+    let newest = |bounds: &Bounds| bounds.start.max(bounds.end - LAST_WINDOW);
+    let from: Vec<_> = (0..partitions)
+        .zip(&bounds)
+        .map(|(partition, bounds)| StartAt { topic: topic.clone(), partition, offset: newest(bounds) })
+        .collect();
+    let streams = Stream::open_all(&*chain.log, &from)?;
+    let lane = |(stream, bounds)| Lane { stream, bounds, joiner: Joiner::default(), head: None };
+    Ok(streams.into_iter().zip(bounds).map(lane).collect())
+}
+
+/// Epochs ascend within a partition: its last event has its newest.
+fn newest_epoch(chain: &ChainLog, lanes: &mut [Lane]) -> LogResult<Option<i64>> {
+    let last = on_threads(lanes, |lane| {
+        let last = chain.last_in::<MempoolEvent>(&mut lane.stream, lane.bounds)?;
+        Ok(last.map(|located| located.event.epoch))
+    })?;
+    Ok(last.into_iter().flatten().max())
+}
+
 /// Does the same with every partition, several at a time: a look costs a cluster a round trip or two.
 fn on_threads<T: Send>(
     lanes: &mut [Lane],
@@ -157,29 +190,8 @@ struct Lane {
 impl<'a> Replay<'a> {
     /// `None` where there are no events.
     fn open(chain: &'a ChainLog) -> LogResult<Option<Self>> {
-        let topic = &chain.topics.mempool;
-        let partitions = chain.log.topic(topic)?.map_or(0, |info| info.partitions);
-        let bounds = (0..partitions)
-            .map(|partition| chain.log.bounds(topic, partition))
-            .collect::<LogResult<Vec<_>>>()?;
-        // Every partition starts at its newest events, so that they are fetched at the same time.
-        let newest = |bounds: &Bounds| bounds.start.max(bounds.end - LAST_WINDOW);
-        let from: Vec<_> = (0..partitions)
-            .zip(&bounds)
-            .map(|(partition, bounds)| StartAt { topic: topic.clone(), partition, offset: newest(bounds) })
-            .collect();
-        let streams = Stream::open_all(&*chain.log, &from)?;
-        let mut lanes: Vec<_> = streams
-            .into_iter()
-            .zip(bounds)
-            .map(|(stream, bounds)| Lane { stream, bounds, joiner: Joiner::default(), head: None })
-            .collect();
-        // Epochs ascend within a partition: its last event has its newest.
-        let last = on_threads(&mut lanes, |lane| {
-            let last = chain.last_in::<MempoolEvent>(&mut lane.stream, lane.bounds)?;
-            Ok(last.map(|located| located.event.epoch))
-        })?;
-        let Some(epoch) = last.into_iter().flatten().max() else { return Ok(None) };
+        let mut lanes = newest_of_all(chain)?;
+        let Some(epoch) = newest_epoch(chain, &mut lanes)? else { return Ok(None) };
         on_threads(&mut lanes, |lane| {
             let earlier = |event: &MempoolEvent| event.epoch < epoch;
             let first = chain.first_in(&mut lane.stream, lane.bounds, earlier)?;
