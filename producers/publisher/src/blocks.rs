@@ -181,23 +181,14 @@ impl Leader<'_> {
 
     /// Undo is data: the block's transactions again, from our own log, since the source may have pruned them.
     fn disconnect(&mut self, sequence: i64, connected: ChainEvent, batch: &mut Batch) -> Result<()> {
-        let mut value = Vec::new();
         let partitions = self.view.partitions();
         for event in self.disconnected_bodies.transactions(&connected)? {
             let mut event = event?;
             event.sequence = sequence;
             event.action = Action::Disconnected;
-            value.clear();
-            self.chain_log.codec.encode(&event, &mut value);
             let key: &[u8; 32] = event.transaction.txid.as_byte_array();
-            self.writer.send(&NewRecord {
-                topic: &self.chain_log.topics.transactions,
-                partition: topics::partition(key, partitions),
-                timestamp: event.block_time,
-                key,
-                value: &value,
-            })?;
-            batch.bytes += value.len();
+            let partition = topics::partition(key, partitions);
+            batch.bytes += self.events.send(&mut *self.writer, &event, partition, event.block_time, key)?;
         }
         self.check()?;
         let block = BlockRef { hash: connected.hash, height: connected.height };
@@ -230,16 +221,8 @@ impl Leader<'_> {
     }
 
     fn send_chain_event(&mut self, event: &ChainEvent, batch: &mut Batch) -> Result<()> {
-        let mut value = Vec::new();
-        self.chain_log.codec.encode(event, &mut value);
-        self.writer.send(&NewRecord {
-            topic: &self.chain_log.topics.blocks,
-            partition: 0,
-            timestamp: event.time,
-            key: event.hash.as_byte_array(),
-            value: &value,
-        })?;
-        batch.bytes += value.len();
+        batch.bytes +=
+            self.events.send(&mut *self.writer, event, 0, event.time, event.hash.as_byte_array())?;
         Ok(())
     }
 

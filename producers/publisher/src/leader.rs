@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::BlockHash;
 use sluice_chain::{ChainTracker, Step};
+use sluice_log::Writer;
 use sluice_log::chain::{ChainLog, TransactionReader};
-use sluice_log::{NewRecord, Writer};
 use sluice_schemas::{Network, StatusKind};
 use sluice_sources::Source;
 use tracing::{info, warn};
@@ -20,6 +20,7 @@ use crate::lead::Lead;
 use crate::monitor::{Monitor, State};
 use crate::notices::{Heard, Notices};
 use crate::publisher::{backoff, full};
+use crate::send::EventSender;
 use crate::status::{self, News, Standing};
 use crate::takeover;
 use crate::view::View;
@@ -40,6 +41,7 @@ pub(crate) struct Leader<'a> {
     lead: Lead,
 
     pub(crate) writer: Box<dyn Writer>,
+    pub(crate) events: EventSender,
     pub(crate) tracker: ChainTracker,
     pub(crate) next_sequence: i64,
     pub(crate) epoch: i64,
@@ -100,6 +102,7 @@ impl<'a> Leader<'a> {
             stop,
             lead,
             writer,
+            events: EventSender { chain_log: chain_log.clone(), encoded: Vec::new() },
         })
     }
 
@@ -298,16 +301,7 @@ impl<'a> Leader<'a> {
     pub(crate) fn send_status(&mut self, kind: StatusKind, news: News) -> Result<usize> {
         let standing = self.standing();
         let event = status::event(kind, self.source.id(), standing, news);
-        let mut value = Vec::new();
-        self.chain_log.codec.encode(&event, &mut value);
-        self.writer.send(&NewRecord {
-            topic: &self.chain_log.topics.status,
-            partition: 0,
-            timestamp: standing.now_ms,
-            key: event.source.as_bytes(),
-            value: &value,
-        })?;
-        Ok(value.len())
+        self.events.send(&mut *self.writer, &event, 0, standing.now_ms, event.source.as_bytes())
     }
 
     /// Has the chain looked after at the next turn.

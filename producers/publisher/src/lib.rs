@@ -21,6 +21,7 @@ mod leader;
 mod monitor;
 mod notices;
 mod publisher;
+mod send;
 mod status;
 mod takeover;
 mod view;

@@ -6,7 +6,6 @@ use bitcoin::hashes::Hash;
 use bitcoin::{OutPoint, Txid};
 use bytes::Bytes;
 use sluice_body::parse_transaction;
-use sluice_log::NewRecord;
 use sluice_mempool::{BlockEffect, Input, Lost, Mempool, Output, Settings, TipTime};
 use sluice_schemas::{MempoolEvent, MempoolKind, Network, StatusKind, Transaction, topics};
 use sluice_sources::Notice;
@@ -149,6 +148,7 @@ impl Leader<'_> {
             if self.view.next_sequence > 0 {
                 self.epoch += 1;
                 self.view.next_sequence = 0;
+                self.monitor.update(|status| status.epoch = self.epoch);
             }
             debug!(epoch = self.epoch, "the mempool view starts");
             self.view.apply(Input::Start(tip));
@@ -198,14 +198,13 @@ impl Leader<'_> {
 
     /// Publishes what was decided, several changes to a log transaction.
     fn publish_changes(&mut self) -> Result<()> {
-        let mut value = Vec::new();
         while !self.view.pending.is_empty() {
             self.check()?;
             self.writer.begin()?;
             let mut bytes = 0;
             for _ in 0..CHANGES_AT_ONCE {
                 let Some(change) = self.view.pending.pop_front() else { break };
-                bytes += self.send_change(change, &mut value)?;
+                bytes += self.send_change(change)?;
                 if bytes >= BYTES_AT_ONCE {
                     break;
                 }
@@ -223,7 +222,7 @@ impl Leader<'_> {
     }
 
     /// Sends one change; returns its encoded size.
-    fn send_change(&mut self, change: Output, value: &mut Vec<u8>) -> Result<usize> {
+    fn send_change(&mut self, change: Output) -> Result<usize> {
         let mut event = MempoolEvent {
             epoch: self.epoch,
             sequence: 0,
@@ -242,7 +241,7 @@ impl Leader<'_> {
             Output::Reset => {
                 let mut bytes = 0;
                 for partition in 0..self.view.partitions {
-                    bytes += self.send_mempool_event(&mut event, partition, value)?;
+                    bytes += self.send_mempool_event(&mut event, partition)?;
                 }
                 return Ok(bytes);
             }
@@ -273,27 +272,14 @@ impl Leader<'_> {
             Output::WantSnapshot | Output::WantTransactions(_) => return Ok(0),
         }
         let partition = topics::partition(event.txid.as_byte_array(), self.view.partitions);
-        self.send_mempool_event(&mut event, partition, value)
+        self.send_mempool_event(&mut event, partition)
     }
 
-    fn send_mempool_event(
-        &mut self,
-        event: &mut MempoolEvent,
-        partition: i32,
-        value: &mut Vec<u8>,
-    ) -> Result<usize> {
+    fn send_mempool_event(&mut self, event: &mut MempoolEvent, partition: i32) -> Result<usize> {
         event.sequence = self.view.next_sequence;
         self.view.next_sequence += 1;
-        value.clear();
-        self.chain_log.codec.encode(event, value);
-        self.writer.send(&NewRecord {
-            topic: &self.chain_log.topics.mempool,
-            partition,
-            timestamp: event.observed_at,
-            key: event.txid.as_byte_array(),
-            value,
-        })?;
-        Ok(value.len())
+        let key = event.txid.as_byte_array();
+        self.events.send(&mut *self.writer, event, partition, event.observed_at, key)
     }
 }
 
