@@ -9,8 +9,8 @@ use sluice_producer::Running;
 use sluice_producer::health::ProducerHealth;
 use sluice_producer::options::{ProducerOptions, SourceOptions};
 use sluice_runtime::options::LogOptions;
+use sluice_runtime::process::Process;
 use sluice_runtime::shutdown::Shutdown;
-use sluice_runtime::{health, metrics};
 
 use crate::live::{Lines, Screen};
 
@@ -33,19 +33,10 @@ pub(crate) struct Up {
 }
 
 pub(crate) fn run(up: &Up, log: &LogOptions) -> anyhow::Result<ExitCode> {
-    let recorder = metrics::install()?;
-    let tasks = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let _entered = tasks.enter();
-    let shutdown = Shutdown::default();
-    shutdown.on_signals()?;
-    let running = sluice_producer::start(log, &up.source, &up.producer, &shutdown)?;
-    if let Some(address) = up.producer.health {
-        let health = Arc::new(ProducerHealth(running.monitor.clone()));
-        let (bound, server) = tasks.block_on(health::serve(address, health, recorder, shutdown.clone()))?;
-        tracing::info!(%bound, "serving /livez, /readyz and /metrics");
-        tasks.spawn(server);
-    }
-    show(&running, up.json || !std::io::stdout().is_terminal(), &shutdown)?;
+    let process = Process::start(1)?;
+    let running = sluice_producer::start(log, &up.source, &up.producer, &process.shutdown)?;
+    process.serve_health(up.producer.health, Arc::new(ProducerHealth(running.monitor.clone())))?;
+    show(&running, up.json || !std::io::stdout().is_terminal(), &process.shutdown)?;
     running.wait()?;
     Ok(ExitCode::SUCCESS)
 }

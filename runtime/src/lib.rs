@@ -4,5 +4,6 @@ pub mod health;
 pub mod logging;
 pub mod metrics;
 pub mod options;
+pub mod process;
 pub mod shutdown;
 pub mod terminal;

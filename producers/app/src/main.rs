@@ -8,8 +8,7 @@ use sluice_producer::health::ProducerHealth;
 use sluice_producer::options::{ProducerOptions, SourceOptions};
 use sluice_runtime::logging::{self, LoggingOptions};
 use sluice_runtime::options::{LogOptions, exit_code, parse};
-use sluice_runtime::shutdown::Shutdown;
-use sluice_runtime::{health, metrics};
+use sluice_runtime::process::Process;
 
 /// Publishes a node's (or the simulator's) blocks, transactions, reorgs and mempool on an event log.
 ///
@@ -40,17 +39,9 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> anyhow::Result<()> {
     logging::init(&command.logging)?;
-    let recorder = metrics::install()?;
-    let tasks = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let _entered = tasks.enter();
-    let shutdown = Shutdown::default();
-    shutdown.on_signals()?;
-    let running = sluice_producer::start(&command.log, &command.source, &command.producer, &shutdown)?;
-    if let Some(address) = command.producer.health {
-        let health = Arc::new(ProducerHealth(running.monitor.clone()));
-        let (bound, server) = tasks.block_on(health::serve(address, health, recorder, shutdown.clone()))?;
-        tracing::info!(%bound, "serving /livez, /readyz and /metrics");
-        tasks.spawn(server);
-    }
+    let process = Process::start(1)?;
+    let running =
+        sluice_producer::start(&command.log, &command.source, &command.producer, &process.shutdown)?;
+    process.serve_health(command.producer.health, Arc::new(ProducerHealth(running.monitor.clone())))?;
     running.wait()
 }
