@@ -25,7 +25,7 @@ use crate::{Error, Log, Record, Result};
 pub use locate::Located;
 pub use merkle::{MerkleRoot, MerkleTree};
 pub use scan::Scanner;
-pub use transactions::{BlockTransactions, TransactionReader};
+pub use transactions::{BlockTransactions, Location, TransactionReader};
 
 /// A log, its codec and its topics: all that reading a chain needs.
 #[derive(Clone)]

@@ -88,11 +88,11 @@ impl TransactionReader {
         event: &ChainEvent,
     ) -> Result<impl Iterator<Item = Result<TransactionEvent>> + Send + use<>> {
         self.begin(event)?;
-        Ok(std::iter::from_fn(move || self.next_transaction()))
+        Ok(std::iter::from_fn(move || Some(self.next_transaction()?.map(|(_, transaction)| transaction))))
     }
 
     /// The next transaction of the event begun last.
-    pub(super) fn next_transaction(&mut self) -> Option<Result<TransactionEvent>> {
+    fn next_transaction(&mut self) -> Option<Result<(Location, TransactionEvent)>> {
         let item = self.current.as_mut()?.next(&self.chain, &mut self.lanes).transpose();
         if !matches!(item, Some(Ok(_))) {
             self.current = None;
@@ -157,14 +157,33 @@ fn lane(lanes: &mut [Lane], partition: i32) -> Option<&mut Lane> {
     usize::try_from(partition).ok().and_then(|index| lanes.get_mut(index))
 }
 
+/// Where on the transactions topic an event is: its partition, and the offset of its first record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Location {
+    /// Partition of `<prefix>.transactions`.
+    pub partition: i32,
+    /// Offset of its first record.
+    pub offset: i64,
+}
+
 /// The transactions of one chain event, in block order.
 pub struct BlockTransactions<'a>(&'a mut TransactionReader);
+
+impl BlockTransactions<'_> {
+    /// The next transaction, and where it is.
+    ///
+    /// # Errors
+    /// As the iterator's items; after an error there is no more.
+    pub fn next_located(&mut self) -> Option<Result<(Location, TransactionEvent)>> {
+        self.0.next_transaction()
+    }
+}
 
 impl Iterator for BlockTransactions<'_> {
     type Item = Result<TransactionEvent>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.0.next_transaction()
+        Some(self.next_located()?.map(|(_, transaction)| transaction))
     }
 }
 
@@ -184,7 +203,7 @@ struct RangeReader {
     joiner: Joiner,
     records_read: i64,
     transactions_read: i64,
-    head: Option<(i64, TransactionEvent)>,
+    head: Option<(Location, TransactionEvent)>,
 }
 
 impl Merge {
@@ -202,26 +221,26 @@ impl Merge {
         Ok(merge)
     }
 
-    fn next(&mut self, chain: &ChainLog, lanes: &mut [Lane]) -> Result<Option<TransactionEvent>> {
+    fn next(&mut self, chain: &ChainLog, lanes: &mut [Lane]) -> Result<Option<(Location, TransactionEvent)>> {
         let Some(Reverse((position, index))) = self.heads.pop() else { return Ok(None) };
         let range = &mut self.ranges[index];
-        let Some((offset, transaction)) = range.head.take() else { return Ok(None) };
+        let Some((location, transaction)) = range.head.take() else { return Ok(None) };
         if position != self.next_position {
             let reason = format!("position {position} comes where {} is next", self.next_position);
-            return Err(corrupt(chain, range.range.partition, offset, &self.event, reason));
+            return Err(corrupt(chain, location.partition, location.offset, &self.event, reason));
         }
         self.next_position += 1;
         self.advance(index, chain, lanes)?;
-        Ok(Some(transaction))
+        Ok(Some((location, transaction)))
     }
 
     /// Reads the next transaction of a range.
     fn advance(&mut self, index: usize, chain: &ChainLog, lanes: &mut [Lane]) -> Result<()> {
         let range = &mut self.ranges[index];
         let Some(lane) = lane(lanes, range.range.partition) else { return Ok(()) };
-        if let Some((offset, transaction)) = range.read(&self.event, chain, &mut lane.stream)? {
+        range.head = range.read(&self.event, chain, &mut lane.stream)?;
+        if let Some((_, transaction)) = &range.head {
             self.heads.push(Reverse((transaction.position, index)));
-            range.head = Some((offset, transaction));
         }
         Ok(())
     }
@@ -232,15 +251,16 @@ impl RangeReader {
         Self { range, joiner: Joiner::default(), records_read: 0, transactions_read: 0, head: None }
     }
 
-    /// The next transaction and the offset of its last record; `None` at the end of the range.
+    /// The next transaction; `None` at the end of the range.
     fn read(
         &mut self,
         event: &ChainEvent,
         chain: &ChainLog,
         stream: &mut Stream,
-    ) -> Result<Option<(i64, TransactionEvent)>> {
+    ) -> Result<Option<(Location, TransactionEvent)>> {
         let PartitionRange { partition, first_offset, records, count } = self.range;
         let fail = |offset, reason| corrupt(chain, partition, offset, event, reason);
+        let starts_at = first_offset + self.records_read;
         while self.records_read < records {
             let offset = first_offset + self.records_read;
             let Some(record) = stream.expect(offset)? else {
@@ -258,7 +278,7 @@ impl RangeReader {
                 let transaction = chain.decode(&whole)?;
                 check(event, &transaction).map_err(|reason| fail(offset, reason))?;
                 self.transactions_read += 1;
-                return Ok(Some((offset, transaction)));
+                return Ok(Some((Location { partition, offset: starts_at }, transaction)));
             }
         }
         let end = first_offset + records - 1;

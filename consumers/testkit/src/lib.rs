@@ -1,0 +1,1 @@
+//! Logs made from a script, and the laws that every consumer must keep.
