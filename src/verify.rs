@@ -11,7 +11,7 @@ use indicatif::{HumanBytes, HumanDuration};
 use serde_json::{Value, json};
 use sluice_log::chain::ChainLog;
 use sluice_log::chain::verify::{self, BlockRef, Depth, MempoolView, Observer, Summary, Violation};
-use sluice_producer::node_options::NodeOptions;
+use sluice_runtime::node::NodeOptions;
 use sluice_runtime::options::LogOptions;
 use sluice_schemas::{ChainEvent, TransactionEvent};
 

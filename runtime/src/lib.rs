@@ -3,6 +3,7 @@
 pub mod health;
 pub mod logging;
 pub mod metrics;
+pub mod node;
 pub mod options;
 pub mod process;
 pub mod shutdown;

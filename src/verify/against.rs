@@ -10,7 +10,8 @@ use bitcoin::{BlockHash, Txid};
 use sluice_body::{BlockReader, Limits};
 use sluice_log::chain::ChainLog;
 use sluice_log::chain::verify::MempoolView;
-use sluice_producer::node_options::NodeOptions;
+use sluice_producer::options::node_config;
+use sluice_runtime::node::NodeOptions;
 use sluice_schemas::{Action, ChainEvent, Network};
 use sluice_sources::Source;
 use sluice_sources::node::{NodeConfig, NodeSource};
@@ -71,7 +72,7 @@ impl Published {
 
 /// Connects where a node was named; `network` is the one that it must be of.
 pub(super) fn connect(node: &NodeOptions, network: Option<Network>) -> anyhow::Result<Option<Connected>> {
-    let Some(config) = node.config()? else { return Ok(None) };
+    let Some(config) = node_config(node)? else { return Ok(None) };
     Ok(Some(Connected { source: NodeSource::connect(NodeConfig { network, ..config })? }))
 }
 

@@ -3,7 +3,6 @@
 //! Used by `sluice-producer`, which is this stage alone for its own container, and by `sluice up`.
 
 pub mod health;
-pub mod node_options;
 pub mod options;
 
 use std::sync::Arc;

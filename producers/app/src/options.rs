@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluice_runtime::node::{Credentials, NodeOptions};
 use sluice_schemas::Network;
 use sluice_sources::Source;
-use sluice_sources::node::{NodeConfig, NodeSource, Zmq};
+use sluice_sources::node::{Auth, NodeConfig, NodeSource, Zmq};
 use sluice_sources::simulator::{SimulatorConfig, SimulatorSource};
-
-use crate::node_options::NodeOptions;
 
 /// Where chain events come from: a node, or without one the built-in simulator.
 #[derive(Clone, Debug, clap::Args)]
@@ -87,13 +86,26 @@ pub struct ProducerOptions {
     pub health: Option<SocketAddr>,
 }
 
+/// How a source reaches the node, where one was named.
+///
+/// # Errors
+/// As `NodeOptions::address`.
+pub fn node_config(node: &NodeOptions) -> anyhow::Result<Option<NodeConfig>> {
+    let Some(address) = node.address()? else { return Ok(None) };
+    let auth = match address.credentials {
+        Credentials::UserPassword { user, password } => Auth::UserPassword { user, password },
+        Credentials::CookieFile(path) => Auth::CookieFile(path),
+    };
+    Ok(Some(NodeConfig::new(address.url, auth)))
+}
+
 impl SourceOptions {
     /// Opens the source. `data_dir` is where the simulator keeps its place.
     ///
     /// # Errors
     /// Wrong credentials, another network, no such file: one line that names the option.
     pub fn open(&self, network: Option<Network>, data_dir: PathBuf) -> anyhow::Result<Arc<dyn Source>> {
-        match self.node.config()? {
+        match node_config(&self.node)? {
             Some(config) => {
                 let zmq = if self.zmq.is_empty() { Zmq::Discover } else { Zmq::Endpoints(self.zmq.clone()) };
                 // A contradiction to --network is found when the log is opened, as one of options.

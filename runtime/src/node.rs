@@ -1,17 +1,18 @@
 //! How a node is named and asked, on every command that talks to one.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use sluice_runtime::options::{Usage, parse_http};
-use sluice_sources::node::{Auth, NodeConfig};
 use url::Url;
+
+use crate::options::{Usage, parse_http};
 
 /// Which node, and with what credentials.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NodeOptions {
     /// A Bitcoin Core or Bitcoin SV node's RPC address, for example http://user:password@127.0.0.1:8332. The node needs
-    /// `rest=1`.
+    /// `rest=1` to be a source.
     #[arg(long, env = "SLUICE_NODE", value_name = "URL", hide_env_values = true, value_parser = parse_http)]
     pub node: Option<Url>,
 
@@ -34,22 +35,56 @@ pub struct NodeOptions {
     pub node_cookie: Option<PathBuf>,
 }
 
+/// Where a node is, and how to be let in.
+#[derive(Clone, Debug)]
+pub struct NodeAddress {
+    /// Where RPC and REST listen: `http://127.0.0.1:8332`. Holds no credentials.
+    pub url: Url,
+    /// Credentials for RPC.
+    pub credentials: Credentials,
+}
+
+/// Credentials for RPC. Never printed.
+#[derive(Clone)]
+pub enum Credentials {
+    /// `rpcuser` and `rpcpassword` (or `rpcauth`).
+    UserPassword {
+        /// The user.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// The cookie that the node writes at each start.
+    CookieFile(PathBuf),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UserPassword { user, .. } => write!(f, "UserPassword({user:?}, <redacted>)"),
+            Self::CookieFile(path) => write!(f, "CookieFile({path:?})"),
+        }
+    }
+}
+
 impl NodeOptions {
     /// How to reach the node, where one was named.
     ///
     /// # Errors
     /// `Usage` where credentials are missing; else what is wrong with the file that should hold them.
-    pub fn config(&self) -> anyhow::Result<Option<NodeConfig>> {
+    pub fn address(&self) -> anyhow::Result<Option<NodeAddress>> {
         let Some(url) = &self.node else { return Ok(None) };
-        Ok(Some(NodeConfig::new(without_credentials(url), self.auth(url)?)))
+        Ok(Some(NodeAddress { url: without_credentials(url), credentials: self.credentials(url)? }))
     }
 
-    fn auth(&self, url: &Url) -> anyhow::Result<Auth> {
+    fn credentials(&self, url: &Url) -> anyhow::Result<Credentials> {
         if let Some(file) = &self.node_cookie {
-            return Ok(Auth::CookieFile(file.clone()));
+            return Ok(Credentials::CookieFile(file.clone()));
         }
         match (&self.node_user, url.username()) {
-            (Some(user), _) => Ok(Auth::UserPassword { user: user.clone(), password: self.password()? }),
+            (Some(user), _) => {
+                Ok(Credentials::UserPassword { user: user.clone(), password: self.password()? })
+            }
             (None, "") => {
                 let reason =
                     "needs credentials: user and password in the URL, --node-user, or --node-cookie".into();
@@ -57,7 +92,7 @@ impl NodeOptions {
             }
             (None, user) => {
                 let password = decoded(url.password().unwrap_or_default())?;
-                Ok(Auth::UserPassword { user: decoded(user)?, password })
+                Ok(Credentials::UserPassword { user: decoded(user)?, password })
             }
         }
     }
@@ -99,9 +134,10 @@ mod tests {
 
     #[test]
     fn credentials_in_the_url_are_taken_out_of_it_and_decoded() {
-        let config = options("http://alice:p%40ss%2Bword@127.0.0.1:8332").config().unwrap().unwrap();
-        assert_eq!(config.url.as_str(), "http://127.0.0.1:8332/");
-        let Auth::UserPassword { user, password } = config.auth else {
+        let address = options("http://alice:p%40ss%2Bword@127.0.0.1:8332").address().unwrap().unwrap();
+        assert_eq!(address.url.as_str(), "http://127.0.0.1:8332/");
+        assert!(!format!("{address:?}").contains("ss"), "a password is never printed");
+        let Credentials::UserPassword { user, password } = address.credentials else {
             panic!("user and password were given")
         };
         assert_eq!((user.as_str(), password.as_str()), ("alice", "p@ss+word"));
@@ -109,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_node_without_credentials_is_refused_and_the_options_are_named() {
-        let error = options("http://127.0.0.1:8332").config().unwrap_err();
+        let error = options("http://127.0.0.1:8332").address().unwrap_err();
         assert!(error.to_string().starts_with("--node: needs credentials"), "{error}");
     }
 }
