@@ -220,7 +220,8 @@ fn an_unknown_schema_is_named_and_not_skipped() {
     let mut newer = sluice_log::open(&pipeline.log).unwrap().writer("a newer producer").unwrap();
     newer.begin().unwrap();
     let topic = &view.topics.blocks;
-    newer.send(&NewRecord { topic, partition: 0, timestamp: 0, key: b"key", value: &unknown }).unwrap();
+    let record = NewRecord { topic, partition: 0, timestamp: 0, key: b"key", value: &unknown, headers: &[] };
+    newer.send(&record).unwrap();
     newer.commit().unwrap();
     let offset = view.chain_events.len();
 

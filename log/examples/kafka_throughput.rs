@@ -44,7 +44,9 @@ fn main() {
             let (key, value) = ((n as u64).to_be_bytes(), values[(state % values.len() as u64) as usize]);
             sent_bytes += value.len();
             let partition = (n % partitions as usize) as i32;
-            writer.send(&NewRecord { topic: &topic, partition, timestamp: 1, key: &key, value }).unwrap();
+            writer
+                .send(&NewRecord { topic: &topic, partition, timestamp: 1, key: &key, value, headers: &[] })
+                .unwrap();
             if n % 2_000 == 1_999 {
                 writer.mark().unwrap();
             }

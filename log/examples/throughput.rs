@@ -55,7 +55,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         for n in first..records.min(first + per_commit) {
             let (key, value) = &events[n % events.len()];
             let partition = partition(key, PARTITIONS);
-            writer.send(&NewRecord { topic: TOPIC, partition, timestamp: n as i64, key, value })?;
+            writer.send(&NewRecord {
+                topic: TOPIC,
+                partition,
+                timestamp: n as i64,
+                key,
+                value,
+                headers: &[],
+            })?;
         }
         let commit = Instant::now();
         writer.commit()?;

@@ -1,6 +1,6 @@
 //! Values larger than the log takes, as consecutive records of one partition.
 //!
-//! Each chunk has the key and timestamp of the whole and three headers more. Their values are ASCII text, so that a
+//! Each chunk has the key, timestamp and headers of the whole and three headers more. Their values are ASCII text, so that a
 //! reader without this crate can join them, too:
 //!
 //! | header | value |
@@ -57,6 +57,15 @@ impl Chunk<'_> {
     pub fn is_last(&self) -> bool {
         self.index + 1 == self.count
     }
+}
+
+/// The headers of a chunk: those of the whole record, and then its own.
+pub(crate) fn after<'a>(
+    headers: &[(&'a str, &'a [u8])],
+    of_chunk: &'a [(&'static str, String); 3],
+) -> Vec<(&'a str, &'a [u8])> {
+    let of_chunk = of_chunk.iter().map(|(name, value)| (*name, value.as_bytes()));
+    headers.iter().copied().chain(of_chunk).collect()
 }
 
 /// The chunks of a value, or `None` where it fits in one record of `max_record_bytes`. Borrows the value.

@@ -133,6 +133,16 @@ pub enum Error {
         /// Where.
         offset: i64,
     },
+    /// No event starts at the offset that was asked for.
+    #[error("no event starts at offset {offset} of {topic}/{partition}")]
+    NoSuchEvent {
+        /// Topic name.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// Where.
+        offset: i64,
+    },
     /// The store behind the log failed.
     #[error("failed to {attempt}: {reason}")]
     Store {

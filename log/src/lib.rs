@@ -12,6 +12,7 @@
 pub mod chain;
 pub mod chunk;
 mod error;
+mod headers;
 pub mod kafka;
 pub mod sqlite;
 
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use sluice_schemas::TopicSpec;
 
 pub use error::{Class, Error, Result};
+pub use headers::MAX_HEADERS_BYTES;
 
 /// A record as it is on the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +57,9 @@ pub struct NewRecord<'a> {
     pub key: &'a [u8],
     /// Value; split into chunks by the writer where it is larger than the log takes.
     pub value: &'a [u8],
+    /// Headers in order, `MAX_HEADERS_BYTES` of names and values at most. Each chunk of a value has them, and the chunk
+    /// headers after them; a name of one of those is refused.
+    pub headers: &'a [(&'a str, &'a [u8])],
 }
 
 /// Consecutive records appended to one partition.

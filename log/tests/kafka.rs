@@ -141,7 +141,8 @@ fn an_abort_with_records_on_their_way_does_not_fail_the_next_transaction() {
     for round in 0..20 {
         writer.begin().unwrap();
         for partition in 0..3 {
-            let record = NewRecord { topic: &t, partition, timestamp: 1, key: b"", value: &large };
+            let record =
+                NewRecord { topic: &t, partition, timestamp: 1, key: b"", value: &large, headers: &[] };
             writer.send(&record).unwrap();
         }
         writer.abort().unwrap();
@@ -169,10 +170,17 @@ fn a_topic_that_takes_no_large_batches_is_named_with_its_setting() {
     let mut writer = log.writer(&kafka.name("w")).unwrap();
     writer.begin().unwrap();
     writer
-        .send(&NewRecord { topic: &t, partition: 0, timestamp: 1, key: b"", value: &noise(100_000) })
+        .send(&NewRecord {
+            topic: &t,
+            partition: 0,
+            timestamp: 1,
+            key: b"",
+            value: &noise(100_000),
+            headers: &[],
+        })
         .unwrap();
     let error = writer.commit().unwrap_err();
-    assert_eq!(error.class(), Class::Fatal, "{error}");
+    assert_eq!(error.class(), Class::Refused, "{error}");
     let line = error.to_string();
     assert!(line.contains(&t) && line.contains("max.message.bytes"), "{line}");
     writer.abort().unwrap();
@@ -203,7 +211,9 @@ fn a_block_two_hours_ahead_of_the_clock_is_taken() {
     let timestamp = ahead.duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
     let mut writer = log.writer(&kafka.name("w")).unwrap();
     writer.begin().unwrap();
-    writer.send(&NewRecord { topic: &t, partition: 0, timestamp, key: b"", value: b"block" }).unwrap();
+    writer
+        .send(&NewRecord { topic: &t, partition: 0, timestamp, key: b"", value: b"block", headers: &[] })
+        .unwrap();
     writer.commit().unwrap();
     assert_eq!(read_from(&*log, &t, 0, 0, 1)[0].timestamp, timestamp);
 }
@@ -214,7 +224,8 @@ fn a_time_is_not_found_in_aborted_records() {
     let t = topic(&kafka, "t", 1);
     let log = kafka.open();
     let mut writer = log.writer(&kafka.name("w")).unwrap();
-    let record = |timestamp| NewRecord { topic: &t, partition: 0, timestamp, key: b"", value: b"v" };
+    let record =
+        |timestamp| NewRecord { topic: &t, partition: 0, timestamp, key: b"", value: b"v", headers: &[] };
     for (timestamp, commits) in [(10, true), (99, false), (20, true)] {
         writer.begin().unwrap();
         writer.send(&record(timestamp)).unwrap();

@@ -147,7 +147,9 @@ fn old_records_of_a_topic_with_retention_go_and_the_start_moves() {
         let mut writer = log.writer("w").unwrap();
         writer.begin().unwrap();
         for topic in ["kept", "short"] {
-            writer.send(&NewRecord { topic, partition: 0, timestamp, key: b"", value }).unwrap();
+            writer
+                .send(&NewRecord { topic, partition: 0, timestamp, key: b"", value, headers: &[] })
+                .unwrap();
         }
         writer.commit().unwrap();
     };

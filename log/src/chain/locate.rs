@@ -12,7 +12,7 @@ const SMALL_WINDOW: i64 = 64;
 /// Offsets looked at first for the last event.
 pub(super) const LAST_WINDOW: i64 = 8;
 /// Bytes to read for one look.
-const LOOK_BYTES: usize = 16 * 1024;
+pub(super) const LOOK_BYTES: usize = 16 * 1024;
 
 /// An event and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +168,6 @@ impl ChainLog {
 }
 
 /// Whether a record is a chunk other than the first.
-fn is_continuation(record: &Record) -> bool {
+pub(super) fn is_continuation(record: &Record) -> bool {
     record.headers.iter().any(|(name, value)| name == chunk::INDEX && value.as_ref() != b"0")
 }

@@ -16,7 +16,7 @@ use super::fault;
 use super::ledger::{Gap, Learnt, Ledger, Slot, Ticket};
 use super::listener::{Listener, lock};
 use super::options::Options;
-use crate::{AppendedRange, Class, Error, NewRecord, Result, Writer, chunk};
+use crate::{AppendedRange, Class, Error, NewRecord, Result, Writer, chunk, headers};
 
 /// Bytes of records that may wait for the brokers; `send` blocks beyond.
 const SEND_QUEUE_KIBIBYTES: usize = 64 * 1024;
@@ -266,20 +266,14 @@ impl KafkaWriter {
     }
 
     /// Hands one record to librdkafka, waiting for room.
-    fn produce(
-        &mut self,
-        slot: Slot,
-        record: &NewRecord<'_>,
-        value: &[u8],
-        headers: Option<OwnedHeaders>,
-    ) -> Result<()> {
+    fn produce(&mut self, slot: Slot, record: &NewRecord<'_>) -> Result<()> {
         let mut message = BaseRecord::with_opaque_to(record.topic, self.ledger.ticket(slot).pack())
             .partition(record.partition)
             // librdkafka takes 0 for now, and brokers refuse times before 1970.
             .timestamp(record.timestamp.max(1))
             .key(record.key)
-            .payload(value);
-        message.headers = headers;
+            .payload(record.value);
+        message.headers = owned(record.headers);
         // Records that wait are given up by librdkafka after delivery-timeout, so that there is room again.
         let deadline = Instant::now() + self.cluster.options().delivery_timeout + FLUSH_GRACE;
         while let Err((error, back)) = self.producer.send(message) {
@@ -423,15 +417,15 @@ impl Writer for KafkaWriter {
 
     fn send(&mut self, record: &NewRecord<'_>) -> Result<()> {
         self.expect_open("send")?;
+        headers::check(record)?;
         let slot = self.slot(record.topic, record.partition)?;
         match chunk::split(record.value, self.cluster.options().max_record_bytes) {
-            None => self.produce(slot, record, record.value, None)?,
+            None => self.produce(slot, record)?,
             Some(chunks) => {
                 for chunk in chunks {
-                    let headers = chunk.headers().iter().fold(OwnedHeaders::new(), |all, (key, value)| {
-                        all.insert(Header { key, value: Some(value) })
-                    });
-                    self.produce(slot, record, chunk.value, Some(headers))?;
+                    let of_chunk = chunk.headers();
+                    let headers = chunk::after(record.headers, &of_chunk);
+                    self.produce(slot, &NewRecord { value: chunk.value, headers: &headers, ..*record })?;
                 }
             }
         }
@@ -512,6 +506,13 @@ impl Drop for KafkaWriter {
             warn!(writer = self.transactional_id, %error, "a transaction was left open");
         }
     }
+}
+
+/// Headers as librdkafka takes them over.
+fn owned(headers: &[(&str, &[u8])]) -> Option<OwnedHeaders> {
+    let add =
+        |all: OwnedHeaders, (key, value): &(&str, &[u8])| all.insert(Header { key, value: Some(*value) });
+    (!headers.is_empty()).then(|| headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), add))
 }
 
 /// Takes in the reports that are there, and rests where there are none. Not by a poll that waits: rdkafka's goes on until

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
-use crate::{Error, Record, Result};
+use crate::{Error, NewRecord, Record, Result};
 
 /// Bytes at which a batch is closed; a larger one has a single record.
 pub(super) const BATCH_BYTES: usize = 128 * 1024;
@@ -26,6 +26,7 @@ const MAX_BATCH_BYTES: usize = 64 * 1024 * 1024;
 
 const HEADER: usize = 13;
 const RECORD_HEADER: usize = 18;
+const HEADER_HEADER: usize = 6;
 const RAW: u8 = 0;
 const LZ4: u8 = 1;
 
@@ -64,14 +65,18 @@ impl Builder {
         self.records == 0
     }
 
-    /// Whether a record with these lengths goes in without passing `BATCH_BYTES`.
-    pub(super) fn has_room(&self, key: &[u8], value: &[u8]) -> bool {
-        self.bytes.len() + RECORD_HEADER + key.len() + value.len() <= BATCH_BYTES
+    /// Whether a record goes in without passing `BATCH_BYTES`.
+    pub(super) fn has_room(&self, record: &NewRecord<'_>) -> bool {
+        let headers: usize =
+            record.headers.iter().map(|(name, value)| HEADER_HEADER + name.len() + value.len()).sum();
+        self.bytes.len() + RECORD_HEADER + headers + record.key.len() + record.value.len() <= BATCH_BYTES
     }
 
-    pub(super) fn push(&mut self, timestamp: i64, key: &[u8], value: &[u8], headers: &[(&str, String)]) {
+    /// Adds a record. Where it goes is the caller's business.
+    pub(super) fn push(&mut self, record: &NewRecord<'_>) {
+        let NewRecord { timestamp, key, value, headers, .. } = *record;
         let out = &mut self.bytes;
-        // Lengths fit: a writer refuses keys and values of 4 GiB, and header names and counts are its own.
+        // Lengths fit: a writer refuses keys and values of 4 GiB, and headers of more than MAX_HEADERS_BYTES.
         out.extend_from_slice(&(key.len() as u32).to_le_bytes());
         out.extend_from_slice(&(value.len() as u32).to_le_bytes());
         out.extend_from_slice(&timestamp.to_le_bytes());
@@ -80,7 +85,7 @@ impl Builder {
             out.extend_from_slice(&(name.len() as u16).to_le_bytes());
             out.extend_from_slice(&(value.len() as u32).to_le_bytes());
             out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(value);
         }
         out.extend_from_slice(key);
         out.extend_from_slice(value);
@@ -234,8 +239,9 @@ mod tests {
     fn seal(parts: &[Parts], compression: Compression) -> Sealed {
         let mut builder = Builder::new();
         for (timestamp, key, value, headers) in parts {
-            let headers: Vec<_> = headers.iter().map(|text| ("name", text.clone())).collect();
-            builder.push(*timestamp, key, value, &headers);
+            let headers: Vec<_> = headers.iter().map(|text| ("name", text.as_bytes())).collect();
+            let (topic, partition, timestamp) = ("t", 2, *timestamp);
+            builder.push(&NewRecord { topic, partition, timestamp, key, value, headers: &headers });
         }
         builder.seal(compression)
     }

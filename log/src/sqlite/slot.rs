@@ -93,13 +93,11 @@ impl Slot {
     ) -> usize {
         let mut closed = 0;
         // Chunks share a batch with nothing else, so that retention never parts them.
-        if chunk.is_some() || !self.builder.has_room(record.key, record.value) {
+        if chunk.is_some() || !self.builder.has_room(record) {
             closed += self.seal(compression);
         }
         self.continues = chunk.is_some_and(|chunk| chunk.index > 0);
-        let headers = chunk.map(Chunk::headers);
-        let headers = headers.as_ref().map_or(&[][..], |headers| headers);
-        self.builder.push(record.timestamp, record.key, record.value, headers);
+        self.builder.push(record);
         self.records += 1;
         self.unmarked_records += 1;
         if chunk.is_some() {

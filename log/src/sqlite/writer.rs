@@ -12,7 +12,7 @@ use super::layout;
 use super::retention;
 use super::slot::{Payload, Slot, insert_payload};
 use super::wal;
-use crate::{AppendedRange, Class, Error, NewRecord, Result, Writer, chunk};
+use crate::{AppendedRange, Class, Error, NewRecord, Result, Writer, chunk, headers};
 
 /// As much of a transaction is held in memory. What a larger one has more is stored before its commit, where no reader
 /// looks.
@@ -71,6 +71,7 @@ impl SqliteWriter {
             let reason = format!("its key of {} bytes is larger than {max}", record.key.len());
             return Err(fatal(format!("append to {}/{}", record.topic, record.partition), reason));
         }
+        headers::check(record)?;
         // Before anything is added: after an error the same call can be made again.
         self.stage_if_full()?;
         match chunk::split(record.value, max) {
@@ -80,7 +81,10 @@ impl SqliteWriter {
                 // held, which the caller holds as well.
                 let mut can_stage = true;
                 for chunk in chunks {
-                    self.push(&NewRecord { value: chunk.value, ..*record }, Some(&chunk))?;
+                    let of_chunk = chunk.headers();
+                    let headers = chunk::after(record.headers, &of_chunk);
+                    let part = NewRecord { value: chunk.value, headers: &headers, ..*record };
+                    self.push(&part, Some(&chunk))?;
                     can_stage = can_stage && self.stage_if_full().is_ok();
                 }
             }

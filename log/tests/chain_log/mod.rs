@@ -168,7 +168,9 @@ impl TestLog {
         let topic = self.chain.topics.blocks.clone();
         self.writer.begin().unwrap();
         let value = b"\xc3\x01notaschema";
-        self.writer.send(&NewRecord { topic: &topic, partition: 0, timestamp: 0, key: b"", value }).unwrap();
+        self.writer
+            .send(&NewRecord { topic: &topic, partition: 0, timestamp: 0, key: b"", value, headers: &[] })
+            .unwrap();
         self.writer.commit().unwrap();
     }
 
@@ -251,7 +253,9 @@ impl TestLog {
         self.chain.codec.encode(event, &mut value);
         // Of this day: what is older than a topic's retention is deleted.
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
-        self.writer.send(&NewRecord { topic, partition, timestamp, key, value: &value }).unwrap();
+        self.writer
+            .send(&NewRecord { topic, partition, timestamp, key, value: &value, headers: &[] })
+            .unwrap();
     }
 
     fn coinbase(&mut self, height: i32) -> Transaction {

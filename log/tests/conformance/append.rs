@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sluice_log::chunk::Joiner;
-use sluice_log::{AppendedRange, Class, Error, NewRecord};
+use sluice_log::{AppendedRange, Class, Error, MAX_HEADERS_BYTES, NewRecord};
 
 use super::*;
 
@@ -113,7 +113,14 @@ pub(crate) fn records_keep_order_key_timestamp_and_partition(fixture: &impl Fixt
             let timestamp = 1_600_000_000_000 - n;
             let value = value.as_bytes();
             writer
-                .send(&NewRecord { topic: &t, partition: (n % 3) as i32, timestamp, key: &key, value })
+                .send(&NewRecord {
+                    topic: &t,
+                    partition: (n % 3) as i32,
+                    timestamp,
+                    key: &key,
+                    value,
+                    headers: &[],
+                })
                 .unwrap();
         }
         writer.commit().unwrap();
@@ -131,6 +138,56 @@ pub(crate) fn records_keep_order_key_timestamp_and_partition(fixture: &impl Fixt
             assert!(record.headers.is_empty());
         }
     }
+}
+
+pub(crate) fn headers_come_back_beside_those_of_chunks(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 1);
+    let log = fixture.open();
+    let mut writer = log.writer(&fixture.name("w")).unwrap();
+    let headers: &[(&str, &[u8])] = &[("error", b"no such coin"), ("empty", b""), ("error", &[0xff, 0])];
+    let large = vec![7; 2_000_000];
+    let values: [&[u8]; 3] = [b"small", &large, b""];
+    writer.begin().unwrap();
+    for value in values {
+        let record = NewRecord { topic: &t, partition: 0, timestamp: 0, key: b"key", value, headers };
+        writer.send(&record).unwrap();
+    }
+    let records = writer.mark().unwrap()[0].records;
+    writer.commit().unwrap();
+    let records = read_from(&*log, &t, 0, 0, records as usize);
+    assert!(records.len() > values.len());
+    let wanted: Vec<(String, Vec<u8>)> = headers.iter().map(|(n, v)| (n.to_string(), v.to_vec())).collect();
+    let found = |record: &Record| -> Vec<(String, Vec<u8>)> {
+        record.headers.iter().map(|(name, value)| (name.clone(), value.to_vec())).collect()
+    };
+    for record in &records {
+        assert_eq!(found(record)[..wanted.len()], wanted);
+    }
+    let mut joiner = Joiner::default();
+    let joined: Vec<_> = records.into_iter().filter_map(|record| joiner.push(record).unwrap()).collect();
+    assert!(joined.iter().map(|record| &record.value[..]).eq(values));
+    assert!(joined.iter().all(|record| found(record) == wanted));
+}
+
+pub(crate) fn headers_that_cannot_be_kept_are_refused(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 1);
+    let log = fixture.open();
+    let mut writer = log.writer(&fixture.name("w")).unwrap();
+    writer.begin().unwrap();
+    let huge = vec![0; MAX_HEADERS_BYTES];
+    for (name, value) in [("chunk-index", &b"0"[..]), ("", b"x"), ("a\0b", b"x"), ("n", &huge)] {
+        let error =
+            writer.send(&NewRecord { headers: &[(name, value)], ..new(&t, 0, "refused") }).unwrap_err();
+        assert_eq!(error.class(), Class::Fatal, "{error}");
+    }
+    let most = &huge[1..];
+    for _ in 0..200 {
+        writer.send(&NewRecord { headers: &[("n", most)], ..new(&t, 0, "") }).unwrap();
+    }
+    writer.commit().unwrap();
+    let records = read_from(&*log, &t, 0, 0, 200);
+    assert_eq!(records.len(), 200);
+    assert!(records.iter().all(|record| record.headers[0].1 == most));
 }
 
 /// Topic, partition, records and calls of `send`.
@@ -231,7 +288,16 @@ pub(crate) fn a_hundred_megabytes_come_back_whole(fixture: &impl Fixture) {
         (0u32..25_000_000).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     writer.begin().unwrap();
     writer.send(&new(&t, 0, "before")).unwrap();
-    writer.send(&NewRecord { topic: &t, partition: 0, timestamp: 5, key: b"large", value: &large }).unwrap();
+    writer
+        .send(&NewRecord {
+            topic: &t,
+            partition: 0,
+            timestamp: 5,
+            key: b"large",
+            value: &large,
+            headers: &[],
+        })
+        .unwrap();
     writer.send(&new(&t, 0, "after")).unwrap();
     let marked = writer.mark().unwrap();
     writer.commit().unwrap();

@@ -57,7 +57,7 @@ pub(crate) fn topic(fixture: &impl Fixture, base: &str, partitions: i32) -> Stri
 
 /// A small record.
 pub(crate) fn new<'a>(topic: &'a str, partition: i32, value: &'a str) -> NewRecord<'a> {
-    NewRecord { topic, partition, timestamp: 0, key: b"key", value: value.as_bytes() }
+    NewRecord { topic, partition, timestamp: 0, key: b"key", value: value.as_bytes(), headers: &[] }
 }
 
 /// Appends small records to one partition in one transaction.
@@ -129,6 +129,8 @@ macro_rules! laws {
             a_fenced_writer_cannot_stage_its_way_in
             writers_of_two_ids_append_side_by_side
             records_keep_order_key_timestamp_and_partition
+            headers_come_back_beside_those_of_chunks
+            headers_that_cannot_be_kept_are_refused
             marks_name_what_was_sent_since
             a_marked_range_reads_back_exactly
             a_transaction_without_records_commits

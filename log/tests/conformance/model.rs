@@ -70,6 +70,7 @@ fn hold(fixture: &impl Fixture, base: &str, calls: &[Call]) -> Result<(), TestCa
                         timestamp: seed as i64,
                         key: b"",
                         value: &value,
+                        headers: &[],
                     })
                     .unwrap();
                 open[*partition as usize].push(value);

@@ -34,7 +34,14 @@ pub(crate) fn a_time_is_found(fixture: &impl Fixture) {
         writer.begin().unwrap();
         for &timestamp in times {
             let value = timestamp.to_string();
-            let record = NewRecord { topic: &t, partition: 0, timestamp, key: b"", value: value.as_bytes() };
+            let record = NewRecord {
+                topic: &t,
+                partition: 0,
+                timestamp,
+                key: b"",
+                value: value.as_bytes(),
+                headers: &[],
+            };
             writer.send(&record).unwrap();
         }
         writer.commit().unwrap();

@@ -146,6 +146,7 @@ impl Leader<'_> {
                             timestamp: time,
                             key: record.txid.as_byte_array(),
                             value: record.value,
+                            headers: &[],
                         })?;
                         batch.bytes += record.value.len();
                         self.view.note(record.txid, record.outpoints, &mut effect);

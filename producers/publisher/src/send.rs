@@ -26,7 +26,7 @@ impl EventSender {
         self.encoded.clear();
         self.chain_log.codec.encode(event, &mut self.encoded);
         let topic = self.chain_log.topics.name(E::KIND);
-        writer.send(&NewRecord { topic, partition, timestamp, key, value: &self.encoded })?;
+        writer.send(&NewRecord { topic, partition, timestamp, key, value: &self.encoded, headers: &[] })?;
         Ok(self.encoded.len())
     }
 }
