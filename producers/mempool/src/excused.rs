@@ -27,6 +27,10 @@ impl Excused {
         }
     }
 
+    pub(crate) fn contains(&self, txid: &Txid) -> bool {
+        self.txids.contains(txid)
+    }
+
     pub(crate) fn take(&mut self, txid: &Txid) -> bool {
         self.txids.remove(txid)
     }

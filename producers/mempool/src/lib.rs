@@ -21,7 +21,8 @@
 //!
 //! Snapshots are wanted at the start, after each block, after each doubt, and every [`RECONCILE_MS`]. After a reorg or a
 //! restart of the source a difference is repaired without being called a loss: the feed runs ahead of the blocks and
-//! the order between them is not known. Only the feed's own numbers tell a loss there.
+//! the order between them is not known. Only the feed's own numbers tell a loss there. At the start that holds only for
+//! transactions that the feed told of until [`FEED_LAG_MS`] after the first snapshot.
 //!
 //! **What the caller owes.** It takes a snapshot only while the published tip is the source's tip, before and after the
 //! call, and hands it over before the next block; it sends [`Input::Tick`] after each batch of notices and at least

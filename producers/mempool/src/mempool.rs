@@ -41,6 +41,10 @@ pub struct Mempool {
     pub(crate) recent: Recent,
     pub(crate) fetch: Fetch,
     pub(crate) excused: Excused,
+    /// Transactions that the feed told of while the view was young: it may be behind what was there before it.
+    pub(crate) young: Excused,
+    /// Until when the view is young, where its source does not number its changes.
+    pub(crate) young_until: i64,
     pub(crate) reconcile: Reconcile,
     pub(crate) gaps: Gaps,
     blocks: RecentBlocks,
@@ -58,6 +62,8 @@ impl Mempool {
             recent: Recent::default(),
             fetch: Fetch::default(),
             excused: Excused::default(),
+            young: Excused::default(),
+            young_until: i64::MAX,
             reconcile: Reconcile::default(),
             gaps: Gaps::default(),
             blocks: RecentBlocks::default(),
@@ -222,6 +228,9 @@ impl Mempool {
             Some(Arrival::Stale) => return false,
             Some(Arrival::AfterHole) => self.reconcile.doubt(now),
             Some(Arrival::Fresh) | None => {}
+        }
+        if sequence.is_none() && now < self.young_until {
+            self.young.insert(txid);
         }
         self.recent.push(now, sequence, txid);
         self.reconcile.touched(&txid);

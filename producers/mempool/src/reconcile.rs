@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bitcoin::Txid;
 
 use crate::block::Announced;
+use crate::excused::Excused;
 use crate::mempool::{Mempool, Phase};
 use crate::recent::Since;
 use crate::view::State;
@@ -196,12 +197,14 @@ impl Mempool {
             // What came meanwhile may be younger than the snapshot.
             differences.retain(|_, difference| *difference == Difference::Missing);
         }
-        self.phase = Phase::Following;
         self.reconcile.excused = true;
         self.conclude(now, differences, sequence.map(|number| (number, self.numbers.silent())), out);
+        self.phase = Phase::Following;
         if sequence.is_none() {
-            // The comparison after it tells what came meanwhile and what was gone before: no loss either.
-            self.reconcile.excuse_all(now);
+            // What the feed told meanwhile, and for as long as it may be behind, may be older than the snapshot or
+            // younger: the comparison after it tells. That is no loss; whatever else differs by then is one.
+            self.young_until = now + FEED_LAG_MS;
+            self.reconcile.start_over(now);
         }
     }
 
@@ -218,6 +221,9 @@ impl Mempool {
             let confirmed =
                 fresh.extract_if(|txid, difference| before.get(txid) == Some(difference)).collect();
             self.conclude(now, confirmed, None, out);
+        }
+        if asked_at - FEED_LAG_MS >= self.young_until && fresh.is_empty() {
+            self.young = Excused::default();
         }
         if !fresh.is_empty() {
             self.reconcile.look = Some(Look::Unconfirmed { suspects: fresh });
@@ -300,8 +306,8 @@ impl Mempool {
         let mut differences: Vec<_> = differences.into_iter().collect();
         differences.sort_unstable_by_key(|(txid, _)| *txid);
         let excused_all = std::mem::take(&mut self.reconcile.excused);
-        let excused: HashSet<Txid> =
-            differences.iter().map(|(txid, _)| *txid).filter(|txid| self.excused.take(txid)).collect();
+        let is_excused = |txid: &Txid| self.excused.take(txid) || self.young.contains(txid);
+        let excused: HashSet<Txid> = differences.iter().map(|(txid, _)| *txid).filter(is_excused).collect();
         if !excused_all && self.gaps.open.is_empty() {
             let counts = |(txid, difference): &&(Txid, Difference)| {
                 !excused.contains(txid)
@@ -317,7 +323,8 @@ impl Mempool {
                 None => {}
             }
         }
-        let under_repair = !self.gaps.open.is_empty();
+        // The first snapshot makes a gap before it good without restoring anything.
+        let under_repair = !self.gaps.open.is_empty() && self.phase == Phase::Following;
         for (txid, difference) in differences {
             let repairs = under_repair && !excused.contains(&txid);
             match difference {

@@ -52,7 +52,7 @@ pub(crate) struct Leader<'a> {
     /// After a failure each block has a log transaction of its own, so that a bad one holds no other up.
     pub(crate) careful: bool,
 
-    notices: Notices,
+    pub(crate) notices: Notices,
     /// Heard, not handled yet.
     pub(crate) heard: VecDeque<Heard>,
     next_poll: Instant,

@@ -27,6 +27,7 @@ pub(crate) enum Heard {
 /// The thread that listens.
 pub(crate) struct Notices {
     heard: Option<Receiver<Heard>>,
+    listening: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,6 +37,8 @@ impl Notices {
         let (sender, heard) = bounded(PENDING_NOTICES);
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = stop.clone();
+        let listening = Arc::new(AtomicBool::new(false));
+        let listens = listening.clone();
         let listen = move || {
             let mut feed = None;
             let mut failed = false;
@@ -51,6 +54,7 @@ impl Notices {
                 };
                 match heard {
                     Ok(heard) => {
+                        listens.store(true, Ordering::SeqCst);
                         for one in heard {
                             if sender.send(one).is_err() {
                                 return;
@@ -63,6 +67,7 @@ impl Notices {
                         }
                         feed = None;
                         failed = true;
+                        listens.store(true, Ordering::SeqCst);
                         std::thread::sleep(RETRY);
                     }
                 }
@@ -72,7 +77,13 @@ impl Notices {
             .name("notices".into())
             .spawn(listen)
             .expect("the system can start a thread");
-        Self { heard: Some(heard), stop, thread: Some(thread) }
+        Self { heard: Some(heard), listening, stop, thread: Some(thread) }
+    }
+
+    /// Whether the feed has been opened, or has failed to. What is asked of the source from then on is no older than what
+    /// the feed tells.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::SeqCst)
     }
 
     /// Waits at most `wait` for the first, and takes what is there, up to a bound.

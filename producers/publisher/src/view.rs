@@ -143,6 +143,9 @@ impl Leader<'_> {
         let Some(tip) = self.tip_time() else { return Ok(()) };
         if following {
             self.view.apply(Input::Tick);
+        } else if !self.notices.is_listening() {
+            // What changes between a snapshot and the opening of the feed would be lost.
+            return Ok(());
         } else {
             // An epoch has one RESET, at its start: a view that starts again has an epoch of its own.
             if self.view.next_sequence > 0 {

@@ -98,6 +98,25 @@ proptest! {
     }
 
     #[test]
+    fn loss_in_the_first_moments_of_a_view_is_told(
+        kind in kind(),
+        before in prop::collection::vec((0usize..60, 1usize..3), 0..20),
+        undelivered in 0usize..5, millis in 0i64..20_000, lost in 1usize..6,
+    ) {
+        let mut world = World::new(kind);
+        before.iter().for_each(|(choice, inputs)| world.add(*choice, *inputs));
+        world.deliver(before.len().saturating_sub(undelivered));
+        world.answer();
+        world.pass(millis);
+        world.losing = usize::MAX;
+        (0..lost).for_each(|i| world.add(i, 1));
+        world.quiet(100);
+        world.assert_whole();
+        prop_assert_eq!(world.detected.len(), 1, "{:?}", world.detected);
+        prop_assert_eq!(&world.repaired, &world.detected);
+    }
+
+    #[test]
     fn repair_counts_what_it_restored(
         kind in kind(),
         before in prop::collection::vec((0usize..60, 1usize..3), 1..30),
