@@ -15,6 +15,8 @@ pub enum Class {
     Abort,
     /// Another writer has taken over; this one is of no more use.
     Fenced,
+    /// The log refuses it until a person changes one of its settings; the open transaction is lost.
+    Refused,
     /// A person is needed.
     Fatal,
 }

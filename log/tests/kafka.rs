@@ -4,6 +4,7 @@
 // In a test binary every function is part of a test.
 #![allow(clippy::unwrap_used)]
 
+mod chain_log;
 mod conformance;
 mod kafka_cluster;
 

@@ -87,6 +87,7 @@ pub(super) fn class_of(code: Code) -> Class {
         | Code::OutOfOrderSequenceNumber
         | Code::GaplessGuarantee
         | Code::Inconsistent => Class::Abort,
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => Class::Refused,
         Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => Class::Fenced,
         _ => Class::Fatal,
     }
@@ -132,9 +133,15 @@ mod tests {
     }
 
     #[test]
-    fn refused_records_and_logins_need_a_person() {
+    fn a_record_that_a_topic_may_take_one_day_is_refused() {
+        for code in [Code::MessageSizeTooLarge, Code::MessageBatchTooLarge] {
+            assert_eq!(of_transaction(class_of(code)), Class::Refused, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn unusable_records_and_logins_need_a_person() {
         for code in [
-            Code::MessageSizeTooLarge,
             Code::InvalidTimestamp,
             Code::TopicAuthorizationFailed,
             Code::SaslAuthenticationFailed,

@@ -175,8 +175,8 @@ impl KafkaWriter {
                 return Error::Fenced { transactional_id: self.transactional_id.clone() };
             }
             Class::Abort => self.state = State::Failed,
-            Class::Fatal | Class::Retry if fatal.is_some() => self.state = State::Dead,
-            Class::Fatal | Class::Retry => {}
+            Class::Fatal | Class::Refused | Class::Retry if fatal.is_some() => self.state = State::Dead,
+            Class::Fatal | Class::Refused | Class::Retry => {}
         }
         let class = if fatal.is_some() { Class::Fatal } else { class };
         Error::Store { attempt, reason: fault::reason(error), class }

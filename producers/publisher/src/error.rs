@@ -4,6 +4,9 @@ use bitcoin::BlockHash;
 use sluice_log::Class;
 use sluice_schemas::Network;
 
+/// The setting of a topic that can be lowered while a producer runs, and raised again.
+const SIZE_LIMIT: &str = "max.message.bytes";
+
 /// Result within this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -81,6 +84,8 @@ pub(crate) enum Recovery {
     RetrySource,
     /// The log's trouble: give the transaction up and take over again, later.
     TakeOverAgain,
+    /// The log refuses what is to be published until a person changes one of its settings: wait for that.
+    WaitForLog,
     /// Another producer leads: stand by.
     StandBy,
     /// A person is needed.
@@ -88,10 +93,16 @@ pub(crate) enum Recovery {
 }
 
 impl Error {
+    /// Whether a topic does not take records of the size any more that it took at the start.
+    pub(crate) fn is_size_limit(&self) -> bool {
+        matches!(self, Self::Log(sluice_log::Error::TopicMismatch { setting: SIZE_LIMIT, .. }))
+    }
+
     pub(crate) fn recovery(&self) -> Recovery {
         match self {
             Self::Log(error) => match error.class() {
                 Class::Retry | Class::Abort => Recovery::TakeOverAgain,
+                Class::Refused => Recovery::WaitForLog,
                 Class::Fenced => Recovery::StandBy,
                 Class::Fatal => Recovery::Stop,
             },

@@ -46,13 +46,17 @@ impl Publisher {
     /// pass is waited for instead.
     pub fn run(&self) -> Result<()> {
         let mut failures = 0;
+        let mut has_led = false;
         while !self.stopped() {
             let started = Instant::now();
-            match self.term() {
+            match self.term(&mut has_led) {
                 Ok(()) | Err(Error::Stopped) => return Ok(()),
                 Err(error) => {
                     match error.recovery() {
+                        // What was lowered since can be raised again; what was too low at the start is a mistake.
+                        Recovery::Stop if has_led && error.is_size_limit() => refused(&error),
                         Recovery::Stop => return Err(error),
+                        Recovery::WaitForLog => refused(&error),
                         Recovery::StandBy => warn!(%error, "another producer took over, standing by"),
                         Recovery::RetrySource | Recovery::TakeOverAgain => {
                             warn!(error = %full(&error), "taking over again after a failure");
@@ -72,7 +76,7 @@ impl Publisher {
     }
 
     /// One candidacy and, once elected, one lead.
-    fn term(&self) -> Result<()> {
+    fn term(&self, has_led: &mut bool) -> Result<()> {
         self.chain_log.log.ensure_topics(&self.chain_log.topics.specs(self.config.partitions))?;
         let role = format!("{}.producer", self.chain_log.topics.prefix);
         let mut candidate = self.chain_log.log.campaign(&role)?;
@@ -86,6 +90,7 @@ impl Publisher {
                 &self.stop,
                 Lead::keep(candidate, self.monitor.clone())?,
             )?;
+            *has_led = true;
             leader.lead()?;
         }
         Ok(())
@@ -118,6 +123,10 @@ impl Publisher {
             std::thread::sleep(Duration::from_millis(20).min(time));
         }
     }
+}
+
+fn refused(error: &Error) {
+    warn!(error = %full(error), "the log refuses what is to be published, trying again until it takes it");
 }
 
 /// The wait after so many failures in a row.
