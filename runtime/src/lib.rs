@@ -7,4 +7,5 @@ pub mod node;
 pub mod options;
 pub mod process;
 pub mod shutdown;
+pub mod start;
 pub mod terminal;

@@ -10,12 +10,23 @@
 //! ```
 
 mod change;
+mod consumer;
+mod error;
+mod feed;
+mod options;
 mod position;
 mod projection;
 
-pub use change::{BlockChange, MempoolChange};
-pub use position::{BlockRef, Cursor, MempoolPosition, Position};
+pub use change::{BlockChange, Change, MempoolChange};
+pub use consumer::{Batch, Consumer};
+pub use error::Error;
+pub use feed::Feed;
+pub use options::ConsumerOptions;
+pub use position::{BlockRef, Cursor, MempoolPosition, NotACursor, Position};
 pub use projection::{MempoolInterest, Projection};
+pub use sluice_log::chain::{ChainLog, Location};
+pub use sluice_runtime::shutdown::Shutdown;
+pub use sluice_runtime::start::Start;
 
 /// What a projection or handler of yours failed with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
