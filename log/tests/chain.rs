@@ -5,11 +5,10 @@ mod chain_log;
 use std::collections::HashSet;
 
 use bitcoin::hashes::Hash;
-use chain_log::{CHUNKED_BYTES, PARTITIONS, TestLog, mine};
+use chain_log::{CHUNKED_BYTES, TestLog, mine};
 use sluice_log::Error as LogError;
-use sluice_log::chain::Location;
 use sluice_log::chain::verify::{Depth, Error, Invariant, Summary, Violation};
-use sluice_schemas::{Action, ChainEvent, PartitionRange, TransactionEvent};
+use sluice_schemas::{Action, ChainEvent, TransactionEvent};
 
 fn verify(log: &TestLog, depth: Depth) -> Result<Summary, Error> {
     log.chain.verify(0, depth, &mut ())
@@ -129,46 +128,6 @@ fn a_reader_that_stops_in_the_middle_of_a_block_can_go_on_with_another() {
     for event in &log.events {
         assert_eq!(reader.transactions(event).unwrap().next().unwrap().unwrap().position, 0);
     }
-}
-
-#[test]
-fn a_transaction_is_read_by_its_location_in_any_order() {
-    let log = TestLog::sound();
-    let mut reader = log.chain.transaction_reader().unwrap();
-    let mut all: Vec<(Location, TransactionEvent)> = Vec::new();
-    for event in &log.events {
-        let mut transactions = reader.transactions(event).unwrap();
-        all.extend(std::iter::from_fn(|| transactions.next_located()).map(Result::unwrap));
-    }
-    let (first, second) = all.split_at(all.len() / 2);
-    let mixed = first.iter().rev().zip(second).flat_map(|(a, b)| [b, a, a]);
-    for (location, event) in all.iter().rev().chain(mixed).chain(&all) {
-        assert_eq!(&reader.transaction_at(*location).unwrap(), event);
-    }
-    // A read by location leaves the reader fit for whole blocks, in the middle of one, too.
-    let (event, location) = (&log.events[3], all[0].0);
-    reader.transactions(event).unwrap().next().unwrap().unwrap();
-    reader.transaction_at(location).unwrap();
-    assert_eq!(reader.transactions(event).unwrap().map(Result::unwrap).count() as i64, event.tx_count);
-}
-
-#[test]
-fn a_location_at_which_no_transaction_event_starts_is_refused() {
-    let log = TestLog::sound();
-    let mut reader = log.chain.transaction_reader().unwrap();
-    let chunked = |range: &&PartitionRange| range.records > range.count;
-    let mut ranges = log.events.iter().flat_map(|event| &event.transactions);
-    let range = ranges.find(chunked).unwrap();
-    let mut within = (range.first_offset..range.first_offset + range.records)
-        .filter_map(|offset| reader.transaction_at(Location { partition: range.partition, offset }).err());
-    let error = within.next().unwrap();
-    assert!(matches!(error, LogError::NoSuchEvent { .. }), "{error}");
-    drop(within);
-    let beyond = Location { partition: 0, offset: i64::from(i32::MAX) };
-    let error = reader.transaction_at(beyond).unwrap_err();
-    assert!(matches!(error, LogError::OutOfRange { .. }), "{error}");
-    let error = reader.transaction_at(Location { partition: PARTITIONS, offset: 0 }).unwrap_err();
-    assert!(matches!(error, LogError::NoSuchPartition { .. }), "{error}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a helper of tests, like the tests themselves
 
+mod chain_log;
 mod conformance;
 
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! The whole log, forwards: every chain event with its transactions.
 
+use std::time::Duration;
+
 use sluice_schemas::ChainEvent;
 
 use super::stream::Stream;
@@ -57,6 +59,19 @@ impl Scanner {
     pub fn transactions(&mut self) -> Result<BlockTransactions<'_>> {
         self.begin_pending()?;
         Ok(self.transactions.begun())
+    }
+
+    /// Waits until `next_event` has an event to give, `timeout` at most, and says whether it has. What comes meanwhile
+    /// moves the end of the scan. It is the log that wakes, within milliseconds: nothing is asked for again and again.
+    ///
+    /// `false` says that nothing came in that time. A log far away may have events nevertheless; `extend` finds out.
+    ///
+    /// # Errors
+    /// What the log said.
+    pub fn wait(&mut self, timeout: Duration) -> Result<bool> {
+        let ahead = self.blocks.wait(timeout)?;
+        self.end = self.end.max(ahead.unwrap_or(self.end));
+        Ok(ahead.is_some())
     }
 
     /// Takes the end that the log has now as the end of the scan. Says whether it is a later one.

@@ -107,9 +107,20 @@ impl Stream {
         }
     }
 
+    /// Waits for a record that is not taken yet, `timeout` at most, and gives the offset after the last one read ahead;
+    /// `None` where none has come.
+    pub(super) fn wait(&mut self, timeout: Duration) -> Result<Option<i64>> {
+        let came = !self.buffer.is_empty() || self.read_within(timeout)?;
+        Ok(came.then_some(self.ahead))
+    }
+
     /// Reads on; says whether there was a record.
     fn read(&mut self) -> Result<bool> {
-        let records = self.reader.read(self.fetch_bytes, READ_WAIT)?;
+        self.read_within(READ_WAIT)
+    }
+
+    fn read_within(&mut self, wait: Duration) -> Result<bool> {
+        let records = self.reader.read(self.fetch_bytes, wait)?;
         let Some(last) = records.last() else { return Ok(false) };
         self.ahead = last.offset + 1;
         self.buffer.extend(records);

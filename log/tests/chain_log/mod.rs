@@ -1,6 +1,8 @@
 //! A log built by hand: valid regtest blocks, and whatever damage a test asks for.
-#![allow(clippy::unwrap_used)] // clippy does not see that this is a test's
+// Parts of tests, of which one need not use all.
+#![allow(clippy::unwrap_used, dead_code)]
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bitcoin::absolute::LockTime;
@@ -13,7 +15,7 @@ use bitcoin::{
     Amount, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, TxIn, TxMerkleNode, TxOut, Txid, Witness,
 };
 use sluice_log::chain::ChainLog;
-use sluice_log::{NewRecord, Writer};
+use sluice_log::{Log, NewRecord, Writer};
 use sluice_schemas::{
     Action, ChainEvent, Codec, Event, Input, MempoolEvent, MempoolKind, Network, Output, PartitionRange,
     Phase, Prevout, Script, ScriptType, Topics, Transaction, TransactionEvent, topics,
@@ -40,7 +42,7 @@ pub(crate) struct Block {
 pub(crate) struct TestLog {
     pub(crate) chain: ChainLog,
     writer: Box<dyn Writer>,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
     /// The best chain, genesis first.
     pub(crate) blocks: Vec<Block>,
     /// Every chain event in order.
@@ -51,16 +53,22 @@ pub(crate) struct TestLog {
 }
 
 impl TestLog {
+    /// A log of its own.
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = sluice_log::open(&format!("sqlite:{}", folder.path().join("log.db").display())).unwrap();
         let topics = Topics::of(Network::BtcRegtest);
+        Self { _folder: Some(folder), ..Self::on(log, topics) }
+    }
+
+    /// An empty chain on topics of a log.
+    pub(crate) fn on(log: Arc<dyn Log>, topics: Topics) -> Self {
         log.ensure_topics(&topics.specs(PARTITIONS)).unwrap();
-        let writer = log.writer("test").unwrap();
+        let writer = log.writer(&topics.prefix).unwrap();
         Self {
             chain: ChainLog { log, codec: Codec::single_object(), topics },
             writer,
-            _folder: folder,
+            _folder: None,
             blocks: Vec::new(),
             events: Vec::new(),
             next_sequence: 0,
@@ -71,7 +79,11 @@ impl TestLog {
 
     /// A log of blocks with one to some transactions, of which one is chunked, and two reorgs.
     pub(crate) fn sound() -> Self {
-        let mut log = Self::new();
+        Self::new().with_a_sound_chain()
+    }
+
+    pub(crate) fn with_a_sound_chain(mut self) -> Self {
+        let log = &mut self;
         for payments in [0, 0, 3, 9, 1] {
             log.connect(payments);
         }
@@ -85,7 +97,7 @@ impl TestLog {
         log.disconnect();
         log.connect(20);
         log.connect(1);
-        log
+        self
     }
 
     pub(crate) fn connect(&mut self, payments: u64) {

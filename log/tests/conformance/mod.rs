@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, dead_code)]
 
 pub(crate) mod append;
+pub(crate) mod chain;
 pub(crate) mod child;
 pub(crate) mod crash;
 pub(crate) mod groups;
@@ -167,6 +168,12 @@ macro_rules! laws {
         conformance::laws!(@ $fixture; crash:
             a_writer_killed_in_mid_transaction_leaves_nothing
             kills_at_any_moment_leave_whole_transactions_only
+        );
+        conformance::laws!(@ $fixture; chain:
+            a_scan_gives_every_event_with_its_transactions
+            a_scan_waits_for_what_comes_next
+            a_transaction_is_read_by_its_location_in_any_order
+            a_location_at_which_no_transaction_event_starts_is_refused
         );
         conformance::laws!(@ $fixture; model: any_sequence_of_calls_reads_back_as_the_model);
 
