@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sluice_producer::Running;
 use sluice_producer::health::ProducerHealth;
 use sluice_producer::options::{ProducerOptions, SourceOptions};
+use sluice_publisher::Monitor;
 use sluice_runtime::options::LogOptions;
 use sluice_runtime::process::Process;
 use sluice_runtime::shutdown::Shutdown;
@@ -34,8 +35,10 @@ pub(crate) struct Up {
 
 pub(crate) fn run(up: &Up, log: &LogOptions) -> anyhow::Result<ExitCode> {
     let process = Process::start(1)?;
-    let running = sluice_producer::start(log, &up.source, &up.producer, &process.shutdown)?;
-    process.serve_health(up.producer.health, Arc::new(ProducerHealth(running.monitor.clone())))?;
+    let monitor = Arc::new(Monitor::default());
+    process.serve_health(up.producer.health, Arc::new(ProducerHealth(monitor.clone())))?;
+    let running = sluice_producer::start(log, &up.source, &up.producer, monitor, &process.shutdown)?;
+    let Some(running) = running else { return Ok(ExitCode::SUCCESS) };
     show(&running, up.json || !std::io::stdout().is_terminal(), &process.shutdown)?;
     running.wait()?;
     Ok(ExitCode::SUCCESS)

@@ -82,6 +82,20 @@ fn a_node_that_is_not_there_yet_is_waited_for() {
 }
 
 #[test]
+fn a_producer_that_waits_for_its_node_can_be_stopped() {
+    let dir = Dir::new("absent");
+    let log = LogKind::Sqlite.url(&dir);
+    // The discard port: nobody listens there.
+    let pipeline = Pipeline::new(dir, log, &["--node", "http://user:password@127.0.0.1:9"]);
+    let mut producer = pipeline.up();
+    producer.says("source is not there yet");
+    let (status, output) = producer.stopped();
+    assert_eq!(status.code(), Some(0), "{output}");
+    assert!(output.contains("stopped before the source was there"), "{output}");
+    assert!(!output.contains("error: "), "{output}");
+}
+
+#[test]
 fn spoiled_bodies_are_never_published() {
     if !parts::have_node(Flavour::Bsv) || !parts::have_node(Flavour::Btc) {
         return;

@@ -14,7 +14,7 @@ use sluice_publisher::{Config, Monitor, Publisher};
 use sluice_runtime::options::LogOptions;
 use sluice_runtime::shutdown::Shutdown;
 use sluice_sources::Source;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::options::{ProducerOptions, SourceOptions};
 
@@ -32,8 +32,9 @@ pub struct Running {
     thread: JoinHandle<sluice_publisher::Result<()>>,
 }
 
-/// Opens source and log and starts to publish. `shutdown` ends it; it is requested too when the producer ends by
-/// itself.
+/// Opens source and log and starts to publish; `monitor` shows what it is at, from the wait for the source on.
+/// `shutdown` ends it; it is requested too when the producer ends by itself. `None` where that was asked for before the
+/// source was there.
 ///
 /// # Errors
 /// What is wrong with options, source or log, in one line.
@@ -41,9 +42,10 @@ pub fn start(
     log: &LogOptions,
     source: &SourceOptions,
     producer: &ProducerOptions,
+    monitor: Arc<Monitor>,
     shutdown: &Shutdown,
-) -> anyhow::Result<Running> {
-    let source = open_source(log, source, shutdown)?;
+) -> anyhow::Result<Option<Running>> {
+    let Some(source) = open_source(log, source, &monitor, shutdown)? else { return Ok(None) };
     let chain_log = log.open_for(source.network())?;
     let config = Config {
         partitions: producer.partitions,
@@ -52,7 +54,6 @@ pub fn start(
         heartbeat_interval: producer.heartbeat_interval,
         ..Config::default()
     };
-    let monitor = Arc::new(Monitor::default());
     let (source_id, log_url) = (source.id().to_owned(), chain_log.log.url().to_owned());
     let publisher = Publisher::new(config, chain_log, source, monitor.clone(), shutdown.flag());
     let ended = shutdown.clone();
@@ -61,19 +62,20 @@ pub fn start(
         ended.request();
         result
     })?;
-    Ok(Running { monitor, source: source_id, log: log_url, thread })
+    Ok(Some(Running { monitor, source: source_id, log: log_url, thread }))
 }
 
 /// Opens the source, and waits for one that is not there yet: a node that still starts, a simulator that another
-/// process runs. Told to stop meanwhile, it gives up with what was wrong last.
+/// process runs. `None` where it is told to stop meanwhile.
 fn open_source(
     log: &LogOptions,
     source: &SourceOptions,
+    monitor: &Monitor,
     shutdown: &Shutdown,
-) -> anyhow::Result<Arc<dyn Source>> {
+) -> anyhow::Result<Option<Arc<dyn Source>>> {
     loop {
         let error = match source.open(log.network, log.data_dir()?) {
-            Ok(source) => return Ok(source),
+            Ok(source) => return Ok(Some(source)),
             Err(error) => error,
         };
         let passes =
@@ -81,9 +83,12 @@ fn open_source(
         if !passes {
             return Err(error);
         }
-        warn!(error = format!("{error:#}"), "source is not there yet, trying again");
+        let error = format!("{error:#}");
+        warn!(error, "source is not there yet, trying again");
+        monitor.awaits_source(error);
         if !shutdown.sleep(SOURCE_RETRY) {
-            return Err(error);
+            info!("stopped before the source was there; nothing was published");
+            return Ok(None);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Parser;
 use sluice_producer::health::ProducerHealth;
 use sluice_producer::options::{ProducerOptions, SourceOptions};
+use sluice_publisher::Monitor;
 use sluice_runtime::logging::{self, LoggingOptions};
 use sluice_runtime::options::{LogOptions, exit_code, parse};
 use sluice_runtime::process::Process;
@@ -40,8 +41,11 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> anyhow::Result<()> {
     logging::init(&command.logging)?;
     let process = Process::start(1)?;
-    let running =
-        sluice_producer::start(&command.log, &command.source, &command.producer, &process.shutdown)?;
-    process.serve_health(command.producer.health, Arc::new(ProducerHealth(running.monitor.clone())))?;
-    running.wait()
+    let monitor = Arc::new(Monitor::default());
+    process.serve_health(command.producer.health, Arc::new(ProducerHealth(monitor.clone())))?;
+    let Command { log, source, producer, .. } = command;
+    match sluice_producer::start(log, source, producer, monitor, &process.shutdown)? {
+        Some(running) => running.wait(),
+        None => Ok(()),
+    }
 }

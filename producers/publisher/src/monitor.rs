@@ -78,6 +78,12 @@ impl Monitor {
         *self.progress.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    /// Notes that the source is not there yet, and why.
+    pub fn awaits_source(&self, why: String) {
+        self.progressed();
+        self.update(|status| status.trouble = Some(why));
+    }
+
     pub(crate) fn progressed(&self) {
         *self.progress.lock().unwrap_or_else(|e| e.into_inner()) = Instant::now();
     }

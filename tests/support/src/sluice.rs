@@ -107,9 +107,14 @@ impl Sluice {
     }
 
     /// SIGTERM, and waits for the end.
-    pub fn stop(mut self) -> ExitStatus {
+    pub fn stop(self) -> ExitStatus {
+        self.stopped().0
+    }
+
+    /// As `stop`, and everything that it said.
+    pub fn stopped(mut self) -> (ExitStatus, String) {
         self.signal("-TERM");
-        self.wait()
+        (self.wait(), self.output())
     }
 
     /// Sends a signal, as `kill` names it.
