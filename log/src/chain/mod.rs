@@ -10,8 +10,10 @@
 
 mod best_chain;
 mod locate;
+mod mempool;
 mod merkle;
 mod scan;
+mod store;
 mod stream;
 mod transactions;
 pub mod verify;
@@ -23,9 +25,11 @@ use sluice_schemas::{ChainEvent, Codec, Event, Topics, TransactionEvent};
 use crate::{Error, Log, Record, Result};
 
 pub use locate::Located;
+pub use mempool::{MempoolScanner, PlacedMempoolEvent};
 pub use merkle::{MerkleRoot, MerkleTree};
 pub use scan::Scanner;
-pub use transactions::{BlockTransactions, Location, TransactionReader};
+pub use store::{Location, TransactionStore};
+pub use transactions::{BlockTransactions, TransactionReader};
 
 /// A log, its codec and its topics: all that reading a chain needs.
 #[derive(Clone)]
@@ -76,6 +80,11 @@ impl ChainLog {
     /// What the log said.
     pub fn transaction_reader(&self) -> Result<TransactionReader> {
         TransactionReader::any_order(self.clone())
+    }
+
+    /// A reader of single transactions, by their locations, for many threads: `readers` of them read at the same time.
+    pub fn transaction_store(&self, readers: usize) -> TransactionStore {
+        TransactionStore::new(self.clone(), readers)
     }
 
     /// Every chain event from `from_sequence` on, each with its transactions, as far as the log goes now.
