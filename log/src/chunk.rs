@@ -79,6 +79,11 @@ pub fn split(value: &[u8], max_record_bytes: usize) -> Option<impl Iterator<Item
     Some(value.chunks(size).enumerate().map(move |(index, value)| Chunk { index, count, sha256, value }))
 }
 
+/// Whether a record is a chunk other than the first.
+pub(crate) fn is_continuation(record: &Record) -> bool {
+    record.headers.iter().any(|(name, value)| name == INDEX && value.as_ref() != b"0")
+}
+
 /// Joins the records of one partition, given in offset order, to whole values again.
 #[derive(Debug)]
 pub struct Joiner {

@@ -166,6 +166,9 @@ pub trait Log: Send + Sync {
     /// Reads several partitions, each at its own pace, in the order of `from`.
     fn partition_readers(&self, from: &[StartAt]) -> Result<Vec<Box<dyn PartitionReader>>>;
 
+    /// Reads single records of a topic, at offsets known from elsewhere.
+    fn point_reader(&self, topic: &str) -> Result<Box<dyn PointReader>>;
+
     /// Joins a named group that shares the partitions of `topics` among its members.
     fn group(&self, group: &str, topics: &[&str]) -> Result<Box<dyn GroupReader>>;
 
@@ -237,6 +240,16 @@ pub trait PartitionReader: Send {
 
     /// Goes on at `offset`.
     fn seek(&mut self, offset: i64) -> Result<()>;
+}
+
+/// Reads single records, each at an offset of its own.
+pub trait PointReader: Send {
+    /// The value whose first record is at `offset`, joined where it is chunked (as `chunk::Joiner` does); `None` where
+    /// no committed value starts there.
+    ///
+    /// # Errors
+    /// `Error::NoSuchPartition`; `Error::OutOfRange`; with `Class::Retry` where the log does not answer within `wait`.
+    fn read_at(&mut self, partition: i32, offset: i64, wait: Duration) -> Result<Option<Record>>;
 }
 
 /// A member of a group.

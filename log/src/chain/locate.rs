@@ -5,14 +5,14 @@ use sluice_schemas::{Action, ChainEvent, Event};
 use super::ChainLog;
 use super::stream::Stream;
 use crate::chunk::{self, Joiner};
-use crate::{Bounds, Record, Result};
+use crate::{Bounds, Result};
 
 /// Offsets left at which reading on beats seeking again.
 const SMALL_WINDOW: i64 = 64;
 /// Offsets looked at first for the last event.
 pub(super) const LAST_WINDOW: i64 = 8;
 /// Bytes to read for one look.
-pub(super) const LOOK_BYTES: usize = 16 * 1024;
+const LOOK_BYTES: usize = 16 * 1024;
 
 /// An event and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,7 +155,7 @@ impl ChainLog {
         let mut joiner = Joiner::default();
         let mut first_offset = None;
         while let Some(record) = stream.next(end)? {
-            if first_offset.is_none() && is_continuation(&record) {
+            if first_offset.is_none() && chunk::is_continuation(&record) {
                 continue;
             }
             let offset = *first_offset.get_or_insert(record.offset);
@@ -165,9 +165,4 @@ impl ChainLog {
         }
         Ok(None)
     }
-}
-
-/// Whether a record is a chunk other than the first.
-pub(super) fn is_continuation(record: &Record) -> bool {
-    record.headers.iter().any(|(name, value)| name == chunk::INDEX && value.as_ref() != b"0")
 }

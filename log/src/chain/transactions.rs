@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use sluice_schemas::{ChainEvent, PartitionRange, TransactionEvent};
 
 use super::ChainLog;
-use super::locate::{LOOK_BYTES, is_continuation};
+use super::store::Location;
 use super::stream::{FETCH_BYTES, Stream};
 use crate::chunk::Joiner;
 use crate::{Bounds, Error, Record, Result, StartAt};
@@ -77,35 +77,6 @@ impl TransactionReader {
     pub fn transactions(&mut self, event: &ChainEvent) -> Result<BlockTransactions<'_>> {
         self.begin(event)?;
         Ok(self.begun())
-    }
-
-    /// The transaction event at a location that `BlockTransactions::next_located` gave, joined where it is chunked.
-    /// What was not read of the event begun last is skipped.
-    ///
-    /// # Errors
-    /// What the log said; `Error::NoSuchEvent` where no transaction event has its first record there.
-    pub fn transaction_at(&mut self, location: Location) -> Result<TransactionEvent> {
-        let Location { partition, offset } = location;
-        let topic = || self.chain.topics.transactions.clone();
-        let nothing = || Error::NoSuchEvent { topic: topic(), partition, offset };
-        self.current = None;
-        let lane = lane(&mut self.lanes, partition)
-            .ok_or_else(|| Error::NoSuchPartition { topic: topic(), partition })?;
-        lane.placed = false;
-        lane.stream.fetch(LOOK_BYTES);
-        lane.stream.seek(offset)?;
-        let mut joiner = Joiner::default();
-        let mut next = offset;
-        loop {
-            let record = lane.stream.expect(next)?.ok_or_else(nothing)?;
-            if next == offset && is_continuation(&record) {
-                return Err(nothing());
-            }
-            if let Some(whole) = joiner.push(record)? {
-                return self.chain.decode(&whole);
-            }
-            next += 1;
-        }
     }
 
     /// What is left of the event begun last.
@@ -185,15 +156,6 @@ impl TransactionReader {
 
 fn lane(lanes: &mut [Lane], partition: i32) -> Option<&mut Lane> {
     usize::try_from(partition).ok().and_then(|index| lanes.get_mut(index))
-}
-
-/// Where on the transactions topic an event is: its partition, and the offset of its first record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Location {
-    /// Partition of `<prefix>.transactions`.
-    pub partition: i32,
-    /// Offset of its first record.
-    pub offset: i64,
 }
 
 /// The transactions of one chain event, in block order.

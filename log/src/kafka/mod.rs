@@ -11,6 +11,7 @@ mod group;
 mod ledger;
 mod listener;
 mod options;
+mod point;
 mod reader;
 mod role;
 mod topics;
@@ -25,8 +26,8 @@ use sluice_schemas::TopicSpec;
 use self::cluster::Cluster;
 use self::options::Options;
 use crate::{
-    Bounds, Candidate, Committed, GroupInfo, GroupReader, Log, PartitionReader, Reader, Result, StartAt,
-    TopicInfo, TopicOutcome, Writer,
+    Bounds, Candidate, Committed, GroupInfo, GroupReader, Log, PartitionReader, PointReader, Reader, Result,
+    StartAt, TopicInfo, TopicOutcome, Writer,
 };
 
 /// A log on Kafka.
@@ -93,6 +94,10 @@ impl Log for KafkaLog {
     fn partition_readers(&self, from: &[StartAt]) -> Result<Vec<Box<dyn PartitionReader>>> {
         let readers = reader::partition_readers(&self.cluster, from)?;
         Ok(readers.into_iter().map(|r| Box::new(r) as Box<dyn PartitionReader>).collect())
+    }
+
+    fn point_reader(&self, topic: &str) -> Result<Box<dyn PointReader>> {
+        Ok(Box::new(point::KafkaPointReader::new(self.cluster.clone(), topic)?))
     }
 
     fn group(&self, group: &str, topics: &[&str]) -> Result<Box<dyn GroupReader>> {

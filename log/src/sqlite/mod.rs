@@ -15,6 +15,7 @@ mod fault;
 mod group;
 mod layout;
 mod lead;
+mod point;
 mod reader;
 mod retention;
 mod slot;
@@ -34,8 +35,8 @@ use sluice_schemas::TopicSpec;
 pub use self::batch::Compression;
 use self::fault::{fatal, store};
 use crate::{
-    Bounds, Candidate, Committed, Error, GroupInfo, GroupReader, Log, PartitionReader, Reader, Result,
-    StartAt, TopicInfo, TopicOutcome, Writer, chunk,
+    Bounds, Candidate, Committed, Error, GroupInfo, GroupReader, Log, PartitionReader, PointReader, Reader,
+    Result, StartAt, TopicInfo, TopicOutcome, Writer, chunk,
 };
 
 /// Idle connections kept for reading.
@@ -190,6 +191,10 @@ impl Log for SqliteLog {
             Ok(Box::new(reader::Single::new(self.shared.clone(), reader::Cursor::open(&conn, start)?)))
         };
         from.iter().map(open).collect()
+    }
+
+    fn point_reader(&self, topic: &str) -> Result<Box<dyn PointReader>> {
+        Ok(Box::new(point::Point::new(self.shared.clone(), topic)))
     }
 
     fn group(&self, group: &str, topics: &[&str]) -> Result<Box<dyn GroupReader>> {

@@ -49,6 +49,16 @@ impl Cursor {
         Ok(())
     }
 
+    /// Goes on at `offset`.
+    pub(super) fn seek(&mut self, offset: i64) {
+        self.offset = offset;
+    }
+
+    /// The record at the position, as the caller's SQL transaction sees it; the next call gives that of the next batch.
+    pub(super) fn next_record(&mut self, tx: &Connection) -> Result<Option<Record>> {
+        Ok(self.next_batch(tx)?.into_iter().next())
+    }
+
     /// The records of the batch at the position, as the caller's SQL transaction sees it.
     pub(super) fn next_batch(&mut self, tx: &Connection) -> Result<Vec<Record>> {
         let mut records = Vec::new();
@@ -239,7 +249,7 @@ impl PartitionReader for Single {
 
     fn seek(&mut self, offset: i64) -> Result<()> {
         self.rest.clear();
-        self.cursor.offset = offset;
+        self.cursor.seek(offset);
         Ok(())
     }
 }

@@ -59,6 +59,7 @@ pub(crate) fn a_scan_waits_for_what_comes_next(fixture: &impl Fixture) {
 
 pub(crate) fn a_transaction_is_read_by_its_location_in_any_order(fixture: &impl Fixture) {
     let log = chain(fixture).with_a_sound_chain();
+    let store = log.chain.transaction_store(2);
     let mut reader = log.chain.transaction_reader().unwrap();
     let mut all: Vec<(Location, TransactionEvent)> = Vec::new();
     for event in &log.events {
@@ -68,18 +69,21 @@ pub(crate) fn a_transaction_is_read_by_its_location_in_any_order(fixture: &impl 
     let (first, second) = all.split_at(all.len() / 2);
     let mixed = first.iter().rev().zip(second).flat_map(|(a, b)| [b, a, a]);
     for (location, event) in all.iter().rev().chain(mixed).chain(&all) {
-        assert_eq!(&reader.transaction_at(*location).unwrap(), event);
+        assert_eq!(&store.transaction_at(*location).unwrap(), event);
     }
-    // A read by location leaves the reader fit for whole blocks, in the middle of one, too.
-    let (event, location) = (&log.events[3], all[0].0);
-    reader.transactions(event).unwrap().next().unwrap().unwrap();
-    reader.transaction_at(location).unwrap();
-    assert_eq!(reader.transactions(event).unwrap().map(Result::unwrap).count() as i64, event.tx_count);
+    // More threads than readers.
+    std::thread::scope(|scope| {
+        for _ in 0..5 {
+            scope.spawn(|| {
+                all.iter().for_each(|(at, event)| assert_eq!(&store.transaction_at(*at).unwrap(), event))
+            });
+        }
+    });
 }
 
 pub(crate) fn a_location_at_which_no_transaction_event_starts_is_refused(fixture: &impl Fixture) {
     let log = chain(fixture).with_a_sound_chain();
-    let mut reader = log.chain.transaction_reader().unwrap();
+    let reader = log.chain.transaction_store(1);
     let chunked = |range: &&PartitionRange| range.records > range.count;
     let mut ranges = log.events.iter().flat_map(|event| &event.transactions);
     let range = ranges.find(chunked).unwrap();
@@ -88,9 +92,13 @@ pub(crate) fn a_location_at_which_no_transaction_event_starts_is_refused(fixture
     let error = within.next().unwrap();
     assert!(matches!(error, Error::NoSuchEvent { .. }), "{error}");
     drop(within);
-    let beyond = Location { partition: 0, offset: i64::from(i32::MAX) };
-    let error = reader.transaction_at(beyond).unwrap_err();
-    assert!(matches!(error, Error::OutOfRange { .. }), "{error}");
+    for offset in [-1, i64::from(i32::MAX)] {
+        let error = reader.transaction_at(Location { partition: 0, offset }).unwrap_err();
+        assert!(matches!(error, Error::OutOfRange { .. }), "{error}");
+    }
+    let end = log.chain.log.bounds(&log.chain.topics.transactions, 0).unwrap().end;
+    let error = reader.transaction_at(Location { partition: 0, offset: end }).unwrap_err();
+    assert!(matches!(error, Error::NoSuchEvent { .. }), "{error}");
     let error = reader.transaction_at(Location { partition: PARTITIONS, offset: 0 }).unwrap_err();
     assert!(matches!(error, Error::NoSuchPartition { .. }), "{error}");
 }

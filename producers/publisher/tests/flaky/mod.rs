@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sluice_log::{
     AppendedRange, Bounds, Candidate, Class, Committed, GroupInfo, GroupReader, Log, NewRecord,
-    PartitionReader, Reader, StartAt, TopicInfo, TopicOutcome, Writer,
+    PartitionReader, PointReader, Reader, StartAt, TopicInfo, TopicOutcome, Writer,
 };
 use sluice_schemas::{Network, TopicSpec};
 use sluice_sources::{Body, Feed, Headers, Snapshot, Source, Tip};
@@ -74,6 +74,9 @@ impl Log for FlakyLog {
     }
     fn partition_readers(&self, from: &[StartAt]) -> LogResult<Vec<Box<dyn PartitionReader>>> {
         self.log.partition_readers(from)
+    }
+    fn point_reader(&self, topic: &str) -> LogResult<Box<dyn PointReader>> {
+        self.log.point_reader(topic)
     }
     fn group(&self, group: &str, topics: &[&str]) -> LogResult<Box<dyn GroupReader>> {
         self.log.group(group, topics)
