@@ -1,12 +1,12 @@
 //! What a projection is given.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bitcoin::TxMerkleNode;
 use bitcoin::hashes::{Hash, sha256d};
 use sluice_log::chain::{BlockTransactions, Location, MerkleRoot, MerkleTree};
-use sluice_log::{Error, Result};
+use sluice_log::{Class, Error, Result};
 use sluice_schemas::{ChainEvent, MempoolEvent, TransactionEvent};
 
 use crate::position::{MempoolPosition, Position};
@@ -32,6 +32,8 @@ pub struct BlockChange<'a> {
     merkle: Option<MerkleTree>,
     /// Counts transactions as they are read.
     counter: Option<Arc<AtomicU64>>,
+    /// Whether the consumer is still the active one.
+    lead: Option<Arc<AtomicBool>>,
     /// The error that the transactions ended with.
     failed: Option<String>,
 }
@@ -40,7 +42,7 @@ impl<'a> BlockChange<'a> {
     /// Puts a change together, for whoever feeds a projection.
     pub fn new(event: &'a ChainEvent, before: Option<Position>, transactions: BlockTransactions<'a>) -> Self {
         let after = Position::after(event, before.and_then(|before| before.mempool));
-        Self { event, before, after, transactions, merkle: None, counter: None, failed: None }
+        Self { event, before, after, transactions, merkle: None, counter: None, lead: None, failed: None }
     }
 
     /// Checks the header's merkle root, and that the header is the block's, while the transactions are read.
@@ -49,8 +51,9 @@ impl<'a> BlockChange<'a> {
         self
     }
 
-    pub(crate) fn counted_by(mut self, counter: Arc<AtomicU64>) -> Self {
-        self.counter = Some(counter);
+    /// Counts transactions as they are read, and fails once the lead is lost.
+    pub(crate) fn watched(mut self, counter: Arc<AtomicU64>, lead: Option<Arc<AtomicBool>>) -> Self {
+        (self.counter, self.lead) = (Some(counter), lead);
         self
     }
 
@@ -69,9 +72,13 @@ impl<'a> BlockChange<'a> {
         if self.failed.is_some() {
             return None;
         }
-        let item = match self.transactions.next_located() {
-            Some(item) => item,
-            None => Err(self.verify()?),
+        let item = if self.lead.as_ref().is_some_and(|lead| !lead.load(Ordering::Relaxed)) {
+            Err(self.superseded())
+        } else {
+            match self.transactions.next_located() {
+                Some(item) => item,
+                None => Err(self.verify()?),
+            }
         };
         match &item {
             Ok((_, transaction)) => {
@@ -85,6 +92,14 @@ impl<'a> BlockChange<'a> {
             Err(error) => self.failed = Some(error.to_string()),
         }
         Some(item)
+    }
+
+    fn superseded(&self) -> Error {
+        Error::Store {
+            attempt: format!("read on in block {}", self.event.hash),
+            reason: "another member of the group may have taken over".to_owned(),
+            class: Class::Fatal,
+        }
     }
 
     /// What is wrong with a block whose transactions have all been read.
@@ -134,4 +149,7 @@ pub struct MempoolChange<'a> {
     pub event: &'a MempoolEvent,
     /// The position of this change.
     pub after: MempoolPosition,
+    /// Whether the view that this change is of holds everything. Where the first events of an epoch are no longer kept,
+    /// a `Reset` comes in their place that begins a view without what they added, to the end of that epoch.
+    pub is_complete: bool,
 }

@@ -1,21 +1,31 @@
 //! The driver of projections.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_log::chain::ChainLog;
 use sluice_runtime::shutdown::Shutdown;
 use sluice_runtime::start::Start;
-use sluice_schemas::Action;
+use sluice_schemas::{Action, ChainEvent};
 use tracing::{info, warn};
 
+use crate::BoxError;
 use crate::change::Change;
 use crate::error::Error;
 use crate::feed::Feed;
-use crate::options::DEFAULT_READY_LAG_BLOCKS;
+use crate::member::Member;
+use crate::monitor::Monitor;
+use crate::options::{DEFAULT_READY_LAG_BLOCKS, DEFAULT_STUCK_AFTER};
+use crate::position::MempoolPosition;
 use crate::projection::Projection;
+use crate::watch::Watch;
 
 /// How long one wait for a change lasts; a stop is seen as soon.
 const WAIT: Duration = Duration::from_millis(200);
+/// How often a standing-by member looks whether it is its turn.
+const STANDBY_TURN: Duration = Duration::from_millis(50);
+/// Joining a group takes some seconds; after this long it is certain that another member is active.
+const STANDBY_NOTICE: Duration = Duration::from_secs(10);
 /// Pause before the log is read again after an error that may pass.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -44,7 +54,7 @@ pub struct Consumer {
     start: Start,
     batch: Batch,
     verify_blocks: bool,
-    ready_lag_blocks: i64,
+    monitor: Arc<Monitor>,
 }
 
 impl Consumer {
@@ -57,7 +67,7 @@ impl Consumer {
             start: Start::Genesis,
             batch: Batch::default(),
             verify_blocks: false,
-            ready_lag_blocks: DEFAULT_READY_LAG_BLOCKS,
+            monitor: Arc::new(Monitor::new(DEFAULT_READY_LAG_BLOCKS, DEFAULT_STUCK_AFTER)),
         }
     }
 
@@ -79,9 +89,9 @@ impl Consumer {
         self
     }
 
-    /// How many blocks behind the log still counts as ready.
-    pub fn ready_lag(mut self, blocks: i64) -> Self {
-        self.ready_lag_blocks = blocks;
+    /// When `/readyz` and `/livez` are content: with this many blocks behind the log, and with progress in this time.
+    pub fn health(mut self, ready_lag_blocks: i64, stuck_after: Duration) -> Self {
+        self.monitor = Arc::new(Monitor::new(ready_lag_blocks, stuck_after));
         self
     }
 
@@ -95,81 +105,155 @@ impl Consumer {
         &self.group
     }
 
-    /// Brings a projection forward, change by change, until `stop` is requested. Blocks.
+    /// What this consumer is doing, for `Process::serve_health` and whoever else wants to see.
+    pub fn monitor(&self) -> Arc<Monitor> {
+        self.monitor.clone()
+    }
+
+    /// Brings a projection forward, change by change, until `stop` is requested. Blocks. While another member of the
+    /// group is active, it stands by.
     ///
     /// # Errors
-    /// What stopped it. The state is as of the last commit.
+    /// What stopped it. The state is as of the last commit; what was applied since must not be committed any more.
     pub fn project<P: Projection>(&self, projection: &mut P, stop: &Shutdown) -> Result<(), Error> {
+        let watch = Watch::start(&self.chain, &self.group, self.monitor.clone());
+        let result = self.stand_by_and_follow(projection, stop);
+        self.monitor.ended(&result);
+        drop(watch);
+        result
+    }
+
+    fn stand_by_and_follow<P: Projection>(&self, projection: &mut P, stop: &Shutdown) -> Result<(), Error> {
+        let member = Member::join(&self.chain, &self.group)?;
+        let since = Instant::now();
+        let mut told = false;
+        while !member.leads()? {
+            self.monitor.progressed();
+            if !told && since.elapsed() >= STANDBY_NOTICE {
+                info!(group = self.group, "another member is active, standing by");
+                told = true;
+            }
+            if !stop.sleep(STANDBY_TURN) {
+                return Ok(());
+            }
+        }
+        // Asked now, not before: the member that was active until now may have gone on with the same store.
         let position = projection.position().map_err(Error::Position)?;
         let feed = match position {
             Some(position) => Feed::resume(&self.chain, position.cursor())?,
             None => Feed::start(&self.chain, self.start)?,
         };
-        let mut feed = feed.verify_blocks(self.verify_blocks);
-        info!(group = self.group, sequence = position.map(|position| position.sequence), "following the log");
-        let mut pending = Pending::default();
+        let feed = feed
+            .mempool(projection.mempool())
+            .verify_blocks(self.verify_blocks)
+            .watched(self.monitor.counter(), member.lead());
+        self.monitor.leads(position, feed.next_sequence());
+        member.commit(feed.next_offset());
+        info!(group = self.group, next_sequence = feed.next_sequence(), "following the log");
+        let mut active =
+            Active { consumer: self, projection, feed, member: &member, pending: Pending::default() };
+        active.follow(stop)
+    }
+}
+
+/// The active member at work.
+struct Active<'a, P> {
+    consumer: &'a Consumer,
+    projection: &'a mut P,
+    feed: Feed,
+    member: &'a Member,
+    pending: Pending,
+}
+
+impl<P: Projection> Active<'_, P> {
+    fn follow(&mut self, stop: &Shutdown) -> Result<(), Error> {
+        let monitor = &self.consumer.monitor;
+        let mut was_live = false;
         while !stop.is_requested() {
-            let wait = if pending.is_empty() { WAIT } else { Duration::ZERO };
-            let now = Instant::now();
-            match feed.next(wait) {
-                Ok(Some(change)) => pending.add(apply(projection, change)?, now),
-                Ok(None) => self.commit(projection, &feed, &mut pending)?,
+            self.member.still_leads()?;
+            let wait = if self.pending.is_empty() { WAIT } else { Duration::ZERO };
+            match self.step(wait) {
+                Ok(true) => {}
+                Ok(false) => {
+                    // Nothing more is there: the tip, for now.
+                    self.commit()?;
+                    monitor.caught_up();
+                    if !was_live {
+                        was_live = true;
+                        let height = self.feed.position().map(|position| position.tip.height);
+                        info!(group = self.consumer.group, height, "caught up with the log");
+                    }
+                }
                 Err(error) if error.is_transient() => {
-                    warn!(group = self.group, %error, "the log cannot be read, trying again");
+                    warn!(group = self.consumer.group, %error, "the log cannot be read, trying again");
+                    monitor.troubled(&error);
+                    // It may take long, and what has been applied is sound.
+                    self.commit()?;
                     stop.sleep(RETRY_PAUSE);
                 }
                 Err(error) => return Err(error),
             }
-            if pending.exceeds(&self.batch, Instant::now()) {
-                self.commit(projection, &feed, &mut pending)?;
+            if self.pending.exceeds(&self.consumer.batch, Instant::now()) {
+                self.commit()?;
             }
         }
-        self.commit(projection, &feed, &mut pending)
+        self.commit()
     }
 
-    fn commit<P: Projection>(
-        &self,
-        projection: &mut P,
-        feed: &Feed,
-        pending: &mut Pending,
-    ) -> Result<(), Error> {
-        if pending.is_empty() {
+    /// Takes and applies the next change. Says whether there was one.
+    fn step(&mut self, wait: Duration) -> Result<bool, Error> {
+        let began = Instant::now();
+        let monitor = &self.consumer.monitor;
+        let bytes = match self.feed.next(wait)? {
+            None => return Ok(false),
+            Some(Change::Block(mut change)) => {
+                let (event, after) = (change.event, change.after);
+                if let Err(source) = self.projection.apply(&mut change) {
+                    // Whatever it said, it was this that made it fail.
+                    self.member.still_leads()?;
+                    return Err(refused(event, source));
+                }
+                change.finish()?;
+                monitor.applied(event, after);
+                event.size.unsigned_abs()
+            }
+            Some(Change::Mempool(change)) => {
+                let MempoolPosition { epoch, sequence } = change.after;
+                let size = change.event.transaction.as_ref().map_or(0, |transaction| transaction.size);
+                self.projection.apply_mempool(&change).map_err(|source| Error::ApplyMempool {
+                    epoch,
+                    sequence,
+                    source,
+                })?;
+                monitor.applied_mempool(self.feed.position());
+                size.unsigned_abs()
+            }
+        };
+        self.pending.add(bytes, began);
+        Ok(true)
+    }
+
+    /// Makes durable what has been applied, and lets the group know.
+    fn commit(&mut self) -> Result<(), Error> {
+        if self.pending.is_empty() {
             return Ok(());
         }
-        let sequence = feed.position().map_or(-1, |position| position.sequence);
-        projection.commit().map_err(|source| Error::Commit { sequence, source })?;
-        *pending = Pending::default();
+        self.member.still_leads()?;
+        let sequence = self.feed.next_sequence().saturating_sub(1);
+        self.projection.commit().map_err(|source| Error::Commit { sequence, source })?;
+        self.pending = Pending::default();
+        self.member.commit(self.feed.next_offset());
+        self.consumer.monitor.progressed();
         Ok(())
     }
 }
 
-/// Applies a change and gives its size in bytes.
-fn apply<P: Projection>(projection: &mut P, change: Change<'_>) -> Result<u64, Error> {
-    match change {
-        Change::Block(mut change) => {
-            let event = change.event;
-            projection.apply(&mut change).map_err(|source| Error::Apply {
-                sequence: event.sequence,
-                action: match event.action {
-                    Action::Connected => "connects",
-                    Action::Disconnected => "disconnects",
-                },
-                hash: event.hash,
-                height: event.height,
-                source,
-            })?;
-            change.finish()?;
-            Ok(event.size.unsigned_abs())
-        }
-        Change::Mempool(change) => {
-            let event = change.event;
-            projection.apply_mempool(&change).map_err(|source| {
-                let (epoch, sequence) = (event.epoch, event.sequence);
-                Error::ApplyMempool { epoch, sequence, source }
-            })?;
-            Ok(event.transaction.as_ref().map_or(0, |transaction| transaction.size.unsigned_abs()))
-        }
-    }
+fn refused(event: &ChainEvent, source: BoxError) -> Error {
+    let action = match event.action {
+        Action::Connected => "connects",
+        Action::Disconnected => "disconnects",
+    };
+    Error::Apply { sequence: event.sequence, action, hash: event.hash, height: event.height, source }
 }
 
 /// What has been applied and not committed.

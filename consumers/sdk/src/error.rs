@@ -75,6 +75,22 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// A mempool event is missing within an epoch.
+    #[error("mempool events are missing: in epoch {epoch}, sequence {found} comes after {last}")]
+    MempoolGap {
+        /// The producer's term.
+        epoch: i64,
+        /// The last event taken.
+        last: i64,
+        /// The next one there is.
+        found: i64,
+    },
+    /// Another member of the group has become the active one.
+    #[error("another member of group {group} has taken over; start again to stand by")]
+    Superseded {
+        /// The group.
+        group: String,
+    },
     /// The projection could not tell its position.
     #[error("failed to read the position from the consumer's store")]
     Position(#[source] BoxError),

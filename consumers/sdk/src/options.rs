@@ -1,6 +1,7 @@
 //! Options that every consumer process has.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use sluice_log::chain::ChainLog;
 use sluice_runtime::start::Start;
@@ -26,6 +27,11 @@ pub struct ConsumerOptions {
           value_parser = clap::value_parser!(i64).range(0..))]
     pub ready_lag: i64,
 
+    /// Not live any more (/livez) after this long without progress in a block or an answer of the log.
+    #[arg(long, env = "SLUICE_STUCK_AFTER", value_name = "DURATION", default_value = "5m",
+          value_parser = humantime::parse_duration)]
+    pub stuck_after: Duration,
+
     /// Recompute each block's merkle root from its transactions; stop at one that is wrong.
     #[arg(long, env = "SLUICE_VERIFY_BLOCKS")]
     pub verify_blocks: bool,
@@ -37,13 +43,15 @@ pub struct ConsumerOptions {
 
 /// Blocks behind at which a consumer is still ready.
 pub(crate) const DEFAULT_READY_LAG_BLOCKS: i64 = 2;
+/// Time without progress after which a consumer counts as stuck.
+pub(crate) const DEFAULT_STUCK_AFTER: Duration = Duration::from_secs(300);
 
 impl ConsumerOptions {
     /// The consumer that the options ask for; `group` is its name where they give none.
     pub fn consumer(&self, chain: ChainLog, group: &str) -> Consumer {
         Consumer::new(chain, self.group.as_deref().unwrap_or(group))
             .start(self.start)
-            .ready_lag(self.ready_lag)
+            .health(self.ready_lag, self.stuck_after)
             .verify_blocks(self.verify_blocks)
     }
 }
