@@ -1,7 +1,5 @@
 //! `sluice status`: where everything stands.
 
-mod gaps;
-mod groups;
 mod report;
 
 use std::process::ExitCode;

@@ -8,4 +8,5 @@ pub mod options;
 pub mod process;
 pub mod shutdown;
 pub mod start;
+pub mod status;
 pub mod terminal;

@@ -6,10 +6,10 @@ use indicatif::HumanDuration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sluice_log::chain::ChainLog;
+use sluice_runtime::status::gaps::Gaps;
+use sluice_runtime::status::groups::{self, Group};
 use sluice_schemas::{Action, ChainEvent, StatusEvent};
 
-use super::gaps::Gaps;
-use super::groups::{self, Group};
 use crate::output::{count, table};
 
 /// Offsets of the status topic that are looked at: a day and more of heartbeats.

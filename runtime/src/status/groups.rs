@@ -8,7 +8,7 @@ use sluice_schemas::{Action, ChainEvent, Event, MempoolEvent, StatusEvent, Trans
 
 /// How a group does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub enum State {
     /// It has read everything.
     Current,
     /// It has members, and reads.
@@ -20,7 +20,8 @@ pub(super) enum State {
 }
 
 impl State {
-    pub(super) fn name(self) -> &'static str {
+    /// For people and programs.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Current => "current",
             Self::Behind => "behind",
@@ -32,17 +33,20 @@ impl State {
 
 /// Where one group stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Group {
-    pub(super) name: String,
-    pub(super) members: usize,
+pub struct Group {
+    /// Name.
+    pub name: String,
+    /// Members alive now.
+    pub members: usize,
     /// Height of the tip as of what the group has read; `None` before the first block, or where it does not read the
     /// chain.
-    pub(super) height: Option<i32>,
+    pub height: Option<i32>,
     /// Chain events that it has not read to the end; `None` where it does not read the chain.
-    pub(super) blocks_behind: Option<i64>,
+    pub blocks_behind: Option<i64>,
     /// How long its oldest unread event has been there.
-    pub(super) behind: Duration,
-    pub(super) state: State,
+    pub behind: Duration,
+    /// How it does.
+    pub state: State,
 }
 
 /// Where a group is, before it is known whether it moves.
@@ -53,8 +57,12 @@ struct Position {
     waiting_since: Option<i64>,
 }
 
-/// Looks at all groups that read the log's topics.
-pub(super) fn look(
+/// Looks at all groups that read the log's topics. One whose next event has waited for `stuck_after` is watched for `watch`
+/// before it is called stuck.
+///
+/// # Errors
+/// What the log said.
+pub fn look(
     chain: &ChainLog,
     tail: Option<&ChainEvent>,
     stuck_after: Duration,

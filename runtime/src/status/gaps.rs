@@ -4,24 +4,31 @@ use sluice_schemas::{StatusEvent, StatusKind};
 
 /// A gap that was found and not repaired.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Gap {
-    pub(super) feed: String,
-    pub(super) from: Option<i64>,
-    pub(super) to: Option<i64>,
-    /// Milliseconds.
-    pub(super) detected_at: i64,
+pub struct Gap {
+    /// Which feed had it.
+    pub feed: String,
+    /// First number lost.
+    pub from: Option<i64>,
+    /// Last number lost.
+    pub to: Option<i64>,
+    /// Milliseconds since the Unix epoch.
+    pub detected_at: i64,
 }
 
 /// What the status events told of gaps so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Gaps {
-    pub(super) detected: u64,
-    pub(super) repaired: u64,
-    pub(super) open: Vec<Gap>,
+pub struct Gaps {
+    /// Found so far.
+    pub detected: u64,
+    /// Of these, repaired since.
+    pub repaired: u64,
+    /// Not repaired.
+    pub open: Vec<Gap>,
 }
 
 impl Gaps {
-    pub(super) fn told(&mut self, event: &StatusEvent) {
+    /// Takes the next status event.
+    pub fn told(&mut self, event: &StatusEvent) {
         let feed = event.feed.clone().unwrap_or_default();
         match event.kind {
             StatusKind::GapDetected => {
