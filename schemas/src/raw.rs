@@ -1,5 +1,7 @@
 //! The raw transaction, rebuilt from its event, and the ids that prove it.
 
+use std::io::{self, Write};
+
 use bitcoin::hashes::{Hash, HashEngine, sha256d};
 use bitcoin::{Txid, Wtxid};
 
@@ -58,6 +60,20 @@ impl Transaction {
         let mut raw = Vec::with_capacity(usize::try_from(self.size).unwrap_or(0).min(MAX_RESERVED_BYTES));
         self.serialize(self.has_witness(), |bytes| raw.extend_from_slice(bytes));
         raw
+    }
+
+    /// As [`to_raw`](Self::to_raw), written part by part: no second copy of a large transaction.
+    ///
+    /// # Errors
+    /// What the writer said.
+    pub fn write_raw(&self, out: &mut impl Write) -> io::Result<()> {
+        let mut result = Ok(());
+        self.serialize(self.has_witness(), |bytes| {
+            if result.is_ok() {
+                result = out.write_all(bytes);
+            }
+        });
+        result
     }
 
     /// Whether any input has a witness.

@@ -92,7 +92,10 @@ proptest! {
         let tx: bitcoin::Transaction = bitcoin::consensus::deserialize(&raw).unwrap();
         prop_assert_eq!(tx.version.0, transaction.version);
         prop_assert_eq!(tx.input.len(), transaction.inputs.len());
-        prop_assert_eq!(bitcoin::consensus::serialize(&tx), raw);
+        prop_assert_eq!(bitcoin::consensus::serialize(&tx), &raw[..]);
+        let mut written = Vec::new();
+        transaction.write_raw(&mut written).unwrap();
+        prop_assert_eq!(written, raw);
         let _ = transaction.verify();
     }
 }
