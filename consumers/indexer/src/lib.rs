@@ -8,7 +8,9 @@
 //! ```
 
 pub mod announce;
+pub mod api;
 mod error;
+pub mod merkle;
 pub mod overlay;
 pub mod query;
 mod script_hash;
