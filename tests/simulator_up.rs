@@ -16,6 +16,9 @@ const QUICK: [&str; 8] = [
     "1s",
 ];
 
+/// Nothing more in the environment.
+const NONE: &[(&str, &str)] = &[];
+
 struct Machine {
     dir: Dir,
 }
@@ -28,7 +31,7 @@ impl Machine {
     /// What a user sets to keep a try in a place of its own.
     fn up(&self, options: &[&str]) -> Sluice {
         let data = self.dir.path().display().to_string();
-        Sluice::spawn(&sluice_binary(), &self.dir, "up", options, &[("SLUICE_DATA_DIR", &data)])
+        Sluice::spawn(&sluice_binary(), &self.dir, "up", options, &[("SLUICE_DATA_DIR", data.as_str())])
     }
 
     fn sluice(&self, arguments: &[&str]) -> Finished {
@@ -103,7 +106,7 @@ fn tail_shows_events_as_they_come() {
     grows_by(&mut view, 3);
     let data = machine.dir.path().display().to_string();
     let arguments = ["blocks", "--json", "--from", "genesis", "--data-dir", &data];
-    let tail = Sluice::spawn(&sluice_binary(), &machine.dir, "tail", &arguments, &[]);
+    let tail = Sluice::spawn(&sluice_binary(), &machine.dir, "tail", &arguments, NONE);
     // More than were there when it began.
     let wanted = view.chain_events.len() + 10;
     let sequences = soon("tail to show them", || {

@@ -180,7 +180,11 @@ impl LogOptions {
         if let Some(dir) = url.sqlite_path().and_then(Path::parent) {
             std::fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
         }
-        Ok(sluice_log::open(&url.0)?)
+        sluice_log::open(&url.0).map_err(|error| match error {
+            // What the URL or its environment lacks, or says twice.
+            sluice_log::Error::Url { reason, .. } => Usage { option: "--log", reason }.into(),
+            error => error.into(),
+        })
     }
 
     fn topics_given(&self) -> Option<Topics> {

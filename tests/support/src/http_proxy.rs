@@ -21,6 +21,8 @@ pub enum Mangle {
     Replace(String),
     /// Everything is answered with this status and no body.
     Refuse(u16),
+    /// Paths that begin like this are unknown: status 404 and no body, as an older node says of a newer path.
+    Unknown(&'static str),
 }
 
 struct Shared {
@@ -99,7 +101,12 @@ fn serve(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut answers = client;
     while let Some(request) = Message::read_head(&mut requests)? {
         let mangle = shared.mangle.lock().expect("no panic with the lock").clone();
-        if let Mangle::Refuse(status) = mangle {
+        let refused = match mangle {
+            Mangle::Refuse(status) => Some(status),
+            Mangle::Unknown(path) if request.start.contains(&format!(" {path}")) => Some(404),
+            _ => None,
+        };
+        if let Some(status) = refused {
             request.skip_body(&mut requests)?;
             shared.mangled.fetch_add(1, Ordering::SeqCst);
             write!(answers, "HTTP/1.1 {status} Refused\r\nContent-Length: 0\r\n\r\n")?;

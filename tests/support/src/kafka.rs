@@ -56,11 +56,21 @@ impl Kafka {
 
     /// Starts one with these further settings of the broker.
     pub fn start(settings: &str) -> Self {
+        Self::launch(settings, "0")
+    }
+
+    /// Starts one that has a door with TLS and a login, too: user `alice` with password `alice-secret`.
+    pub fn start_secured() -> Self {
+        Self::launch("", "1")
+    }
+
+    fn launch(settings: &str, secure: &str) -> Self {
         let dir = Dir::new("kafka");
         let file = dir.join("extra.properties");
         std::fs::write(&file, settings).expect("a file in the test's directory");
         let mut command = Command::new(script());
-        command.arg("start").arg(dir.path()).env("EXTRA_PROPS", file).env("HEAP", "384m");
+        command.arg("start").arg(dir.path()).env("EXTRA_PROPS", file);
+        command.env("HEAP", "384m").env("SECURE", secure);
         let printed = run(&mut command);
         let bootstrap = printed.trim().trim_start_matches("bootstrap.servers=").to_owned();
         Self { dir, bootstrap }
@@ -69,6 +79,17 @@ impl Kafka {
     /// URL of its log.
     pub fn url(&self) -> String {
         format!("kafka://{}", self.bootstrap)
+    }
+
+    /// URL of its log behind TLS and a login by SCRAM, without the password.
+    pub fn secured_url(&self) -> String {
+        let printed = run(Command::new(script()).arg("env").arg(self.dir.path()));
+        let said = |name: &str| {
+            let value = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            value.unwrap_or_else(|| panic!("no {name} in {printed}")).to_owned()
+        };
+        let (brokers, ca) = (said("KAFKA_SASL_SSL"), said("KAFKA_CA"));
+        format!("kafka://{brokers}?security=sasl_tls&ca-file={ca}&user=alice&sasl-mechanism=SCRAM-SHA-512")
     }
 
     /// Ends the broker at once.

@@ -24,6 +24,9 @@ const MATURITY: usize = 100;
 /// User and password that `run-node.sh` gives a node.
 const USER: &str = "sluice";
 const PASSWORD: &str = "sluice-secret";
+/// The same for a node that makes a cookie beside: salt, and HMAC-SHA256 of the password with it.
+const RPC_AUTH: &str =
+    "-rpcauth=sluice:736c75696365$68797bdd91325f16eb52fc27a304ad8f4a7130990173a897894242d80bc59728";
 
 /// A block to build on.
 #[derive(Clone, Debug)]
@@ -54,6 +57,15 @@ impl Node {
 
     /// Starts a node with more arguments.
     pub fn start_with(flavour: Flavour, arguments: &str) -> Self {
+        Self::launch(flavour, "password", arguments)
+    }
+
+    /// Starts a node that makes a cookie, another at each start.
+    pub fn start_with_cookie(flavour: Flavour) -> Self {
+        Self::launch(flavour, "cookie", RPC_AUTH)
+    }
+
+    fn launch(flavour: Flavour, auth: &str, arguments: &str) -> Self {
         let kind = match flavour {
             Flavour::Btc => "core",
             Flavour::Bsv => "bsv",
@@ -61,7 +73,7 @@ impl Node {
         let dir = Dir::new(kind);
         let mut command = Command::new(script());
         command.args(["start", kind]).arg(dir.path());
-        command.env("RPC_AUTH", "password").env("NODE_ARGS", arguments);
+        command.env("RPC_AUTH", auth).env("NODE_ARGS", arguments);
         let printed = run(&mut command);
         let settings: HashMap<_, _> = printed
             .lines()
@@ -111,6 +123,11 @@ impl Node {
     /// As `url`, but at another address, say a proxy's.
     pub fn url_at(&self, address: &str) -> String {
         format!("http://{USER}:{PASSWORD}@{address}")
+    }
+
+    /// Its cookie file.
+    pub fn cookie(&self) -> &str {
+        &self.settings["RPC_COOKIE_FILE"]
     }
 
     /// Where it publishes its ZMQ messages.

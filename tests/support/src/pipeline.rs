@@ -3,7 +3,7 @@
 use crate::dir::Dir;
 use crate::kafka::{LogKind, unique_prefix};
 use crate::node::Node;
-use crate::sluice::{Finished, Sluice, sluice};
+use crate::sluice::{Finished, Sluice, sluice_binary, sluice_with};
 use crate::view::View;
 
 /// What is needed to start the same producer again and again, and to look at its log.
@@ -17,6 +17,8 @@ pub struct Pipeline {
     pub prefix: String,
     /// Options of `sluice up` beside those of the log.
     pub options: Vec<String>,
+    /// What the environment of every command has beside.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Pipeline {
@@ -31,7 +33,7 @@ impl Pipeline {
     /// From whatever `options` say to a log.
     pub fn new(dir: Dir, log: String, options: &[&str]) -> Self {
         let options = options.iter().map(|o| (*o).to_owned()).collect();
-        Self { dir, log, prefix: unique_prefix("test"), options }
+        Self { dir, log, prefix: unique_prefix("test"), options, environment: Vec::new() }
     }
 
     /// The options that name the log.
@@ -50,14 +52,14 @@ impl Pipeline {
         let mut options = self.log_options();
         options.extend(self.options.iter().cloned());
         options.extend(more.iter().map(|o| (*o).to_owned()));
-        Sluice::up(&self.dir, &options)
+        Sluice::spawn(&sluice_binary(), &self.dir, "up", &options, &self.environment)
     }
 
     /// Runs a command on the log.
     pub fn sluice(&self, arguments: &[&str]) -> Finished {
         let mut all: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
         all.extend(self.log_options());
-        sluice(&all)
+        sluice_with(&all, &self.environment)
     }
 
     /// Opens the log.

@@ -43,18 +43,13 @@ pub struct Sluice {
 }
 
 impl Sluice {
-    /// `sluice up` on a log, in a directory of its own under `dir`.
-    pub fn up<S: AsRef<str>>(dir: &Dir, arguments: &[S]) -> Self {
-        Self::spawn(&sluice_binary(), dir, "up", arguments, &[])
-    }
-
     /// Starts a command of a binary that runs until it is stopped. Its output is kept in `dir`.
-    pub fn spawn<S: AsRef<str>>(
+    pub fn spawn<S: AsRef<str>, E: AsRef<OsStr>>(
         binary: &Path,
         dir: &Dir,
         command: &str,
         arguments: &[S],
-        environment: &[(&str, &str)],
+        environment: &[(E, E)],
     ) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -65,7 +60,7 @@ impl Sluice {
         if !command.is_empty() {
             process.arg(command);
         }
-        process.args(&arguments).envs(environment.iter().copied());
+        process.args(&arguments).envs(environment.iter().map(|(name, value)| (name, value)));
         process.stdin(Stdio::null()).stdout(file.try_clone().expect("a handle")).stderr(file);
         let child = process.spawn().unwrap_or_else(|e| panic!("{}: {e}", binary.display()));
         // For tests/run, should this process be killed before it can clean up.
@@ -182,8 +177,16 @@ impl Finished {
 /// # Panics
 /// Where it does not end.
 pub fn sluice<S: AsRef<OsStr>>(arguments: &[S]) -> Finished {
+    sluice_with::<_, &str>(arguments, &[])
+}
+
+/// As `sluice`, with more in the environment.
+///
+/// # Panics
+/// Where it does not end.
+pub(crate) fn sluice_with<S: AsRef<OsStr>, E: AsRef<OsStr>>(arguments: &[S], environment: &[(E, E)]) -> Finished {
     let mut command = Command::new(sluice_binary());
-    finish(command.args(arguments))
+    finish(command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value))))
 }
 
 /// Runs a command until it ends by itself.

@@ -20,6 +20,8 @@ const MAX_RPC_BODY_BYTES: u64 = 32 << 20;
 const MAX_RESUMES: u32 = 4;
 /// Wait before the first resumption; doubles each time.
 const RESUME_WAIT: Duration = Duration::from_millis(250);
+/// What Bitcoin Core says of a block that it has pruned.
+const PRUNED: &str = "pruned data";
 
 /// Opens the body of a block, and what it spends where the node can tell.
 pub(super) fn open(node: &Arc<Node>, hash: &BlockHash) -> Result<Body> {
@@ -49,6 +51,7 @@ fn by_rpc(node: &Node, hash: &BlockHash) -> Result<Body> {
             Ok(Body { size: Some(block.0.len() as u64), bytes: Box::new(Cursor::new(block.0)), spent: None })
         }
         // -1 is what it says of a block that it has pruned, or not downloaded yet.
+        Ok(Err(error)) if error.message.contains(PRUNED) => Err(pruned(node, hash)),
         Ok(Err(error)) if matches!(error.code, rpc::NO_SUCH_THING | -1) => Err(no_such_block(node, hash)),
         Ok(Err(error)) => Err(node.rpc.failed("getblock", &error)),
         Err(Error::Unusable { reason, .. }) if reason.starts_with("more than") => Err(Error::Refused {
@@ -59,6 +62,15 @@ fn by_rpc(node: &Node, hash: &BlockHash) -> Result<Body> {
         }),
         Err(error) => Err(error),
     }
+}
+
+/// No wait brings it back, and a log does not leave blocks out.
+fn pruned(node: &Node, hash: &BlockHash) -> Error {
+    let reason = format!(
+        "it has pruned block {hash}, which the log does not have yet; let the log catch up from a node that keeps all \
+         blocks (prune=0) first"
+    );
+    Error::Refused { source_id: node.id.clone(), reason }
 }
 
 fn no_such_block(node: &Node, hash: &BlockHash) -> Error {
@@ -106,7 +118,10 @@ impl Download {
                         }
                     }
                 }
-                return Ok(None);
+                return match missing {
+                    Missing::NoSuchBlock(hash) if explanation.contains(PRUNED) => Err(pruned(node, &hash)),
+                    _ => Ok(None),
+                };
             }
             _ => return Err(response.unexpected(&attempt)),
         }
