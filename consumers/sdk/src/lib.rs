@@ -11,8 +11,10 @@
 
 mod change;
 mod consumer;
+pub mod dlq;
 mod error;
 mod feed;
+pub mod handler;
 mod member;
 mod mempool;
 mod monitor;
@@ -25,6 +27,7 @@ pub use change::{BlockChange, Change, MempoolChange};
 pub use consumer::{Batch, Consumer};
 pub use error::Error;
 pub use feed::Feed;
+pub use handler::{Handler, HandlerError, HandlerSettings, KeyOrder, MempoolEvents};
 pub use monitor::{Monitor, State, Status};
 pub use options::ConsumerOptions;
 pub use position::{BlockRef, Cursor, MempoolPosition, NotACursor, Position};

@@ -93,9 +93,10 @@ impl Note {
     /// The event that it is about; `None` where it is about a transaction.
     pub fn source(&self) -> Option<&Source> {
         match self {
-            Self::Rejected { source, .. } | Self::Parked(source) | Self::Done(source) | Self::Dropped(source) => {
-                Some(source)
-            }
+            Self::Rejected { source, .. }
+            | Self::Parked(source)
+            | Self::Done(source)
+            | Self::Dropped(source) => Some(source),
             Self::Retry => None,
         }
     }
@@ -164,7 +165,8 @@ fn shortened(text: &str) -> String {
     if text.len() <= MAX_ERROR_BYTES {
         return text.to_owned();
     }
-    let end = text.floor_char_boundary(MAX_ERROR_BYTES - '…'.len_utf8());
+    let longest = MAX_ERROR_BYTES - '…'.len_utf8();
+    let end = (0..=longest).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     format!("{}…", &text[..end])
 }
 
@@ -188,12 +190,18 @@ mod tests {
 
     fn note() -> impl Strategy<Value = Note> {
         let source = || {
-            ("[a-z.]{1,20}", any::<i32>(), any::<i64>())
-                .prop_map(|(topic, partition, offset)| Source { topic: topic.into(), partition, offset })
+            ("[a-z.]{1,20}", any::<i32>(), any::<i64>()).prop_map(|(topic, partition, offset)| Source {
+                topic: topic.into(),
+                partition,
+                offset,
+            })
         };
         prop_oneof![
-            (source(), ".{0,40}", any::<u32>())
-                .prop_map(|(source, error, attempts)| Note::Rejected { source, error, attempts }),
+            (source(), ".{0,40}", any::<u32>()).prop_map(|(source, error, attempts)| Note::Rejected {
+                source,
+                error,
+                attempts
+            }),
             source().prop_map(Note::Parked),
             Just(Note::Retry),
             source().prop_map(Note::Done),

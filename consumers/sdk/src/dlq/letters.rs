@@ -110,7 +110,11 @@ impl Letters {
         let (open, by_key) = (&self.open, &self.by_key);
         let next_of = |txid: &Txid| {
             let mut offsets = by_key.get(txid)?.iter();
-            let ready = |offset: &i64| open.get(offset).filter(|letter| letter.state != State::Rejected).map(|letter| (*offset, *letter));
+            let ready = |offset: &i64| {
+                open.get(offset)
+                    .filter(|letter| letter.state != State::Rejected)
+                    .map(|letter| (*offset, *letter))
+            };
             match order {
                 KeyOrder::OrderedByKey => ready(offsets.next()?),
                 KeyOrder::Independent => offsets.find_map(ready),

@@ -55,9 +55,10 @@ impl RetryPolicy {
         let longest = self.longest_pause;
         // Once the pauses have stopped growing, the rest is a product: attempts may be many.
         let growing = (1..self.attempts).take_while(|attempt| self.ceiling(*attempt) < longest);
-        let (count, sum) = growing
-            .take(u32::BITS as usize)
-            .fold((0, Duration::ZERO), |(count, sum), attempt| (count + 1, sum.saturating_add(self.ceiling(attempt))));
+        let (count, sum) =
+            growing.take(u32::BITS as usize).fold((0, Duration::ZERO), |(count, sum), attempt| {
+                (count + 1, sum.saturating_add(self.ceiling(attempt)))
+            });
         let rest = self.attempts.saturating_sub(1).saturating_sub(count);
         sum.saturating_add(longest.checked_mul(rest).unwrap_or(Duration::MAX))
     }
