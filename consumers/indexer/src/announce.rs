@@ -105,4 +105,15 @@ impl Announcer {
     pub(crate) fn listen(&self) -> Listener {
         self.0.subscribe()
     }
+
+    /// Whether anybody listens.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
+    /// Tells everybody who listens.
+    pub(crate) fn announce(&self, announcement: Arc<Announcement>) {
+        // An error says that nobody listens any more.
+        let _ = self.0.send(announcement);
+    }
 }

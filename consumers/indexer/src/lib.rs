@@ -9,12 +9,21 @@
 
 pub mod announce;
 pub mod api;
+mod chronicle;
 mod error;
+pub mod events;
+mod funding;
 pub mod merkle;
 pub mod overlay;
+pub mod pages;
+mod projector;
 pub mod query;
+mod reorgs;
+mod rows;
 mod script_hash;
+mod store;
 
 pub use error::{Error, Result};
+pub use projector::{Projector, Settings};
 pub use query::{Index, View};
 pub use script_hash::ScriptHash;

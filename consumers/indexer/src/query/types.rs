@@ -14,6 +14,13 @@ pub struct Place {
     pub position: u32,
 }
 
+impl Place {
+    /// The first of all.
+    pub const START: Self = Self { height: 0, position: 0 };
+    /// After any that a block can have.
+    pub const END: Self = Self { height: crate::rows::key::MAX_HEIGHT, position: u32::MAX };
+}
+
 /// A block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -113,6 +120,9 @@ pub struct Stats {
     pub mempool: Activity,
 }
 
+/// Most blocks of either branch that a reorg lists.
+pub const MAX_REORG_BLOCKS: usize = 100;
+
 /// A reorg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reorg {
@@ -122,9 +132,11 @@ pub struct Reorg {
     pub observed_at: i64,
     /// The last block common to both branches.
     pub fork: BlockRef,
-    /// The blocks that left the best chain, tip first.
+    /// How many blocks left the best chain.
+    pub depth: u32,
+    /// The blocks that left the best chain, tip first; `MAX_REORG_BLOCKS` at most.
     pub disconnected: Vec<BlockRef>,
-    /// The blocks that came in their place, up to the first that is higher than the old tip.
+    /// The blocks that came in their place, up to the first that is higher than the old tip; `MAX_REORG_BLOCKS` at most.
     pub connected: Vec<BlockRef>,
 }
 

@@ -1,0 +1,189 @@
+//! What transactions spend: told by the node, or found by the index's own tables.
+
+use std::collections::HashMap;
+
+use bitcoin::OutPoint;
+use sluice_schemas::{Flavour, Input, Transaction};
+
+use crate::overlay::Overlay;
+use crate::query::Index;
+use crate::rows::{Coin, Context, Placed, Spent, is_spendable};
+use crate::store::meta;
+use crate::{Result, ScriptHash};
+
+/// Finds what inputs spend.
+///
+/// As long as the node tells every prevout, there is nothing to find. From the first one on that it does not, outputs are
+/// kept as coins until they are spent.
+pub(crate) struct Funding {
+    index: Index,
+    keeps_coins: bool,
+    /// Coins whose rows are still on their way to the store.
+    recent: HashMap<OutPoint, Coin>,
+}
+
+impl Funding {
+    pub(crate) fn open(index: &Index) -> Result<Self> {
+        let keeps_coins = index.store().meta(meta::COINS)?.is_some();
+        Ok(Self { index: index.clone(), keeps_coins, recent: HashMap::new() })
+    }
+
+    /// From now on coins are kept.
+    pub(crate) fn keep(&mut self) {
+        self.keeps_coins = true;
+    }
+
+    /// Whether coins are kept.
+    pub(crate) fn keeps_coins(&self) -> bool {
+        self.keeps_coins
+    }
+
+    /// Whether coins are kept from this transaction on, and were not before.
+    pub(crate) fn begins_to_keep(&mut self, transaction: &Transaction) -> bool {
+        let begins =
+            !self.keeps_coins && !transaction.coinbase && transaction.inputs.iter().any(|i| i.prevout.is_none());
+        self.keeps_coins |= begins;
+        begins
+    }
+
+    /// All rows so far are in the store.
+    pub(crate) fn written(&mut self) {
+        self.recent.clear();
+    }
+
+    /// What the rows of a transaction that comes need to know.
+    pub(crate) fn connecting(&mut self, placed: &Placed<'_>) -> Result<Context> {
+        let Placed { transaction, flavour, .. } = *placed;
+        let mut context = Context { keeps_coins: self.keeps_coins, ..Context::default() };
+        if !transaction.coinbase {
+            context.spent.reserve(transaction.inputs.len());
+            for input in &transaction.inputs {
+                context.spent.push(self.spent(input, flavour)?);
+            }
+        }
+        if self.keeps_coins {
+            for (outpoint, coin) in coins_of(transaction, flavour) {
+                self.recent.insert(outpoint, coin);
+            }
+        }
+        Ok(context)
+    }
+
+    fn spent(&mut self, input: &Input, flavour: Flavour) -> Result<Spent> {
+        let outpoint = outpoint(input);
+        if let Some(coin) = told(input) {
+            let kept = self.keeps_coins && self.kept(&outpoint)?.is_some();
+            return Ok(Spent { coin: Some(coin), untold: false, kept, outlives: true });
+        }
+        if let Some(coin) = self.recent.remove(&outpoint) {
+            return Ok(Spent { coin: Some(coin), untold: true, kept: true, outlives: true });
+        }
+        let rows = self.index.store().snapshot();
+        if let Some(coin) = rows.coin(&outpoint)? {
+            return Ok(Spent { coin: Some(coin), untold: true, kept: true, outlives: true });
+        }
+        // A part of this very block may have been written before a crash.
+        if let Some(spend) = rows.spend(&outpoint)?
+            && spend.coin.is_some()
+        {
+            return Ok(Spent { coin: spend.coin, untold: true, kept: spend.was_kept, outlives: true });
+        }
+        let coin = match rows.places_of(&outpoint.txid)?.last() {
+            Some(funding) => output(&self.index.read(&rows, funding)?, &outpoint, flavour),
+            None => None,
+        };
+        Ok(Spent { coin, untold: true, kept: false, outlives: true })
+    }
+
+    fn kept(&self, outpoint: &OutPoint) -> Result<Option<Coin>> {
+        match self.recent.get(outpoint) {
+            Some(coin) => Ok(Some(*coin)),
+            None => self.index.store().snapshot().coin(outpoint),
+        }
+    }
+
+    /// What the rows of a transaction that goes need to know. Everything before it must be in the store.
+    pub(crate) fn disconnecting(&self, placed: &Placed<'_>) -> Result<Context> {
+        let Placed { place, transaction, flavour, .. } = *placed;
+        let rows = self.index.store().snapshot();
+        let mut context = Context { keeps_coins: self.keeps_coins, ..Context::default() };
+        for input in transaction.inputs.iter().filter(|_| !transaction.coinbase) {
+            let outpoint = outpoint(input);
+            let outlives = rows.is_below(&outpoint.txid, place.height)?;
+            context.spent.push(match told(input) {
+                Some(coin) => {
+                    let kept = self.keeps_coins && rows.spend(&outpoint)?.is_some_and(|spend| spend.was_kept);
+                    Spent { coin: Some(coin), untold: false, kept, outlives }
+                }
+                None => {
+                    // Without a row it has been undone already, before a crash.
+                    let spend = rows.spend(&outpoint)?;
+                    let kept = spend.is_some_and(|spend| spend.was_kept);
+                    Spent { coin: spend.and_then(|spend| spend.coin), untold: true, kept, outlives }
+                }
+            });
+        }
+        let twin = transaction.coinbase && rows.is_below(&transaction.txid, place.height)?;
+        for (vout, output) in transaction.outputs.iter().enumerate() {
+            let script = ScriptHash::of(&output.script_pubkey);
+            let is_known = output.address.is_some()
+                && is_spendable(&output.script_pubkey, flavour)
+                && match rows.history(&script, crate::query::Place::START, place).next() {
+                    Some(item) => item?.0.height < place.height,
+                    None => false,
+                };
+            context.address_stays.push(is_known);
+            if twin {
+                let outpoint = OutPoint { txid: transaction.txid, vout: vout as u32 };
+                context.output_stays.push(rows.spend(&outpoint)?.is_none());
+            }
+        }
+        Ok(context)
+    }
+
+    /// What a transaction of the mempool spends.
+    pub(crate) fn waiting(
+        &self,
+        transaction: &Transaction,
+        overlay: &Overlay,
+        flavour: Flavour,
+    ) -> Result<Vec<Spent>> {
+        let mut spent = Vec::with_capacity(transaction.inputs.len());
+        for input in &transaction.inputs {
+            let outpoint = outpoint(input);
+            let parent = || overlay.output(&outpoint, flavour).map(|output| coin(output));
+            let coin = match told(input).or_else(parent) {
+                None if self.keeps_coins => self.kept(&outpoint)?,
+                coin => coin,
+            };
+            spent.push(Spent { coin, untold: false, kept: false, outlives: true });
+        }
+        Ok(spent)
+    }
+}
+
+fn outpoint(input: &Input) -> OutPoint {
+    OutPoint { txid: input.prev_txid, vout: input.prev_vout as u32 }
+}
+
+/// The coin, where the node tells it.
+fn told(input: &Input) -> Option<Coin> {
+    let prevout = input.prevout.as_ref()?;
+    Some(Coin { script: ScriptHash::of(&prevout.script_pubkey), value: prevout.value })
+}
+
+fn coin(output: &sluice_schemas::Output) -> Coin {
+    Coin { script: ScriptHash::of(&output.script_pubkey), value: output.value }
+}
+
+fn output(transaction: &Transaction, outpoint: &OutPoint, flavour: Flavour) -> Option<Coin> {
+    let output = transaction.outputs.get(outpoint.vout as usize)?;
+    is_spendable(&output.script_pubkey, flavour).then(|| coin(output))
+}
+
+fn coins_of(transaction: &Transaction, flavour: Flavour) -> impl Iterator<Item = (OutPoint, Coin)> {
+    let outputs = transaction.outputs.iter().enumerate();
+    outputs.filter(move |(_, output)| is_spendable(&output.script_pubkey, flavour)).map(|(vout, output)| {
+        (OutPoint { txid: transaction.txid, vout: vout as u32 }, coin(output))
+    })
+}

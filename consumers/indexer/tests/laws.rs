@@ -1,0 +1,49 @@
+//! What the index's projection must keep, as every projection must.
+
+use std::path::Path;
+
+use sluice_consumer_testkit::{Laws, chain};
+use sluice_indexer::{Projector, Settings};
+
+/// The index of any log: the laws bring the log with each change. Small buffers, so that blocks are written in parts.
+fn open(folder: &Path, settings: Settings) -> Projector {
+    let log = chain().build();
+    Projector::open(log.chain.clone(), &folder.join("index"), settings).unwrap()
+}
+
+fn laws(settings: Settings) -> Laws<impl Fn(&Path) -> Projector, impl Fn(&Projector) -> Vec<String> + Sync> {
+    let dump = |projector: &Projector| {
+        let rows = projector.index().dump().unwrap();
+        rows.into_iter().map(|(table, key, row)| format!("{table} {} {}", hex::encode(key), hex::encode(row))).collect()
+    };
+    Laws::new(move |folder: &Path| open(folder, settings), dump)
+}
+
+const WHOLE: Settings =
+    Settings { store_transactions: false, buffer_bytes: 1 << 20, cache_bytes: 1 << 20, log_readers: 1 };
+const IN_PARTS: Settings = Settings { buffer_bytes: 1, store_transactions: true, ..WHOLE };
+
+#[test]
+fn what_is_undone_leaves_no_row() {
+    laws(WHOLE).cases(24).undo();
+}
+
+#[test]
+fn what_is_undone_in_parts_leaves_no_row() {
+    laws(IN_PARTS).cases(6).undo();
+}
+
+#[test]
+fn a_restart_changes_no_row() {
+    laws(WHOLE).cases(4).restart();
+}
+
+#[test]
+fn the_size_of_batches_changes_no_row() {
+    laws(WHOLE).cases(8).batch();
+}
+
+#[test]
+fn a_block_that_does_not_add_up_leaves_no_row() {
+    laws(WHOLE).cases(4).refusal();
+}
