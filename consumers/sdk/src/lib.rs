@@ -10,6 +10,7 @@
 //! ```
 
 mod change;
+mod confirmations;
 mod consumer;
 pub mod dlq;
 mod error;
@@ -24,6 +25,7 @@ mod projection;
 mod watch;
 
 pub use change::{BlockChange, Change, MempoolChange};
+pub use confirmations::{Confirmation, Confirmations};
 pub use consumer::{Batch, Consumer};
 pub use error::Error;
 pub use feed::Feed;
