@@ -82,6 +82,7 @@ impl Leader<'_> {
                     self.disconnect(sequence, event, &mut batch)?;
                 }
                 Step::Connect { hash, block } => {
+                    self.disconnected_bodies = None;
                     let parts = ahead.pop_front().expect("a fetch was started for every block to connect");
                     self.connect(sequence, *hash, block, &parts, &mut batch)?;
                 }
@@ -183,7 +184,11 @@ impl Leader<'_> {
     /// Undo is data: the block's transactions again, from our own log, since the source may have pruned them.
     fn disconnect(&mut self, sequence: i64, connected: ChainEvent, batch: &mut Batch) -> Result<()> {
         let partitions = self.view.partitions();
-        for event in self.disconnected_bodies.transactions(&connected)? {
+        let bodies = match &mut self.disconnected_bodies {
+            Some(bodies) => bodies,
+            none => none.insert(self.chain_log.transaction_reader()?),
+        };
+        for event in bodies.transactions(&connected)? {
             let mut event = event?;
             event.sequence = sequence;
             event.action = Action::Disconnected;

@@ -47,7 +47,8 @@ pub(crate) struct Leader<'a> {
     pub(crate) epoch: i64,
     pub(crate) source_height: Option<i32>,
     pub(crate) fetcher: Fetcher,
-    pub(crate) disconnected_bodies: TransactionReader,
+    /// While blocks are disconnected: an open reader reads ahead.
+    pub(crate) disconnected_bodies: Option<TransactionReader>,
     pub(crate) view: View,
     /// After a failure each block has a log transaction of its own, so that a bad one holds no other up.
     pub(crate) careful: bool,
@@ -85,7 +86,7 @@ impl<'a> Leader<'a> {
             notices: Notices::start(source.clone()),
             heard: VecDeque::new(),
             fetcher: Fetcher::start(encoder),
-            disconnected_bodies: chain_log.transaction_reader()?,
+            disconnected_bodies: None,
             tracker: position.tracker,
             next_sequence: position.next_sequence,
             epoch: position.epoch,
