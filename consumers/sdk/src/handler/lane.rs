@@ -7,8 +7,9 @@ use bitcoin::Txid;
 use bitcoin::hashes::Hash;
 use bytes::Bytes;
 use sluice_log::Record;
+use sluice_log::chain::ChainLog;
 use sluice_log::chunk::Joiner;
-use sluice_schemas::TransactionEvent;
+use sluice_schemas::{MempoolEvent, TransactionEvent};
 use tokio::task::AbortHandle;
 
 use super::gate::KeyGate;
@@ -158,8 +159,9 @@ impl Lane {
         while self.jobs.len() < self.concurrency && self.tracker.len() < MAX_AHEAD {
             let Some(record) = self.backlog.pop_front() else { break };
             self.backlog_bytes -= record.value.len();
-            let txid = txid(&record)?;
+            let txid = txid(&workers.chain, self.kind, &record)?;
             if let Some(rerun) = &mut self.side.rerun {
+                // Which only lanes of transactions have.
                 let event: TransactionEvent = workers.chain.decode(&record)?;
                 rerun.saw(&event);
             }
@@ -206,7 +208,8 @@ impl Lane {
             let number = rerun.number;
             let Some((ticket, height, record)) = rerun.next()? else { break };
             let origin = Origin::Rerun { number, ticket, height };
-            self.enter(Item { txid: txid(&record)?, origin, record }, workers);
+            let txid = txid(&workers.chain, self.kind, &record)?;
+            self.enter(Item { txid, origin, record }, workers);
         }
         Ok(())
     }
@@ -354,6 +357,15 @@ impl Drop for Lane {
     }
 }
 
-fn txid(record: &Record) -> Result<Txid, Error> {
-    Txid::from_slice(&record.key).map_err(|_| Follow::corrupt(record, "its key is no txid".to_owned()).into())
+/// The key, by which a transaction's events are told apart without reading them.
+fn txid(chain: &ChainLog, kind: Kind, record: &Record) -> Result<Txid, Error> {
+    if let Ok(txid) = Txid::from_slice(&record.key) {
+        return Ok(txid);
+    }
+    // Whatever is wrong with the event tells more than its key.
+    match kind {
+        Kind::Transactions => drop(chain.decode::<TransactionEvent>(record)?),
+        Kind::Mempool => drop(chain.decode::<MempoolEvent>(record)?),
+    }
+    Err(Follow::corrupt(record, "its key is no txid".to_owned()).into())
 }
