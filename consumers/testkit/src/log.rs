@@ -52,11 +52,7 @@ pub struct TestLog {
 impl TestLog {
     /// A log with the first block only.
     pub(crate) fn new(script: &Script) -> Self {
-        let folder = match Path::new(IN_MEMORY).is_dir() {
-            true => tempfile::tempdir_in(IN_MEMORY),
-            false => tempfile::tempdir(),
-        };
-        let folder = folder.expect("a directory for temporary files");
+        let folder = folder();
         let path = folder.path().join("log.db");
         let log = Arc::new(SqliteLog::open(path.to_str().expect("UTF-8")).expect("a new log"));
         let topics = Topics::of(script.network);
@@ -396,6 +392,15 @@ impl TestLog {
         self.next_number += 1;
         self.next_number
     }
+}
+
+/// A new directory, in memory where that is possible.
+pub(crate) fn folder() -> TempDir {
+    let folder = match Path::new(IN_MEMORY).is_dir() {
+        true => tempfile::tempdir_in(IN_MEMORY),
+        false => tempfile::tempdir(),
+    };
+    folder.expect("a directory for temporary files")
 }
 
 /// Of this day: what is older than a topic's retention is deleted.

@@ -1,0 +1,65 @@
+//! Large payments, as they are confirmed and taken back: a handler, which keeps no state and shares the work.
+//!
+//! ```sh
+//! cargo run --example whales -- --satoshis 100000000    # start it twice, and each gets half of the partitions
+//! ```
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use sluice_consumer::{Handler, HandlerError, HandlerSettings, handler};
+use sluice_runtime::logging::{self, LoggingOptions};
+use sluice_runtime::options::{LogOptions, exit_code, parse};
+use sluice_runtime::process::Process;
+use sluice_schemas::{Action, TransactionEvent};
+
+/// Prints every transaction that pays much.
+#[derive(Parser)]
+#[command(name = "whales", version)]
+struct Options {
+    /// Payments of this many satoshis and more
+    #[arg(long, env = "WHALES_SATOSHIS", default_value_t = 100_000_000_000, value_name = "SATOSHIS")]
+    satoshis: i64,
+    /// Members of one group share the transactions, and go on where the group was
+    #[arg(long, env = "SLUICE_GROUP", default_value = "whales", value_name = "NAME")]
+    group: String,
+    #[command(flatten)]
+    log: LogOptions,
+    #[command(flatten)]
+    logging: LoggingOptions,
+}
+
+struct Whales {
+    satoshis: i64,
+}
+
+impl Handler for Whales {
+    #[allow(clippy::print_stdout, reason = "that is what it is for")]
+    async fn handle(&self, event: TransactionEvent) -> Result<(), HandlerError> {
+        let paid: i64 = event.transaction.outputs.iter().map(|output| output.value).sum();
+        if paid >= self.satoshis && !event.transaction.coinbase {
+            let what = match event.action {
+                Action::Connected => "confirmed",
+                Action::Disconnected => "taken back",
+            };
+            println!("{paid} satoshis by {} {what} in block {}", event.transaction.txid, event.height);
+        }
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    match parse::<Options>().map(|options| run(&options)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => exit_code(&error),
+        Err(code) => code,
+    }
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
+    logging::init(&options.logging)?;
+    let process = Process::start(2)?;
+    let chain = options.log.open_existing()?;
+    let whales = Whales { satoshis: options.satoshis };
+    Ok(handler::run(whales, &chain, &options.group, &HandlerSettings::default(), &process.shutdown)?)
+}
