@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde_json::json;
+use sluice_consumer::{State as ConsumerState, Status as ConsumerStatus};
 use sluice_publisher::{State, Status};
 use sluice_runtime::terminal;
 
@@ -14,6 +15,15 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 /// Without a change a line comes this often.
 const QUIET_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What everything in this process is at.
+#[derive(Clone)]
+pub(crate) struct Picture {
+    /// `None` where it is left out.
+    pub(crate) producer: Option<Status>,
+    /// `None` where it is left out.
+    pub(crate) indexer: Option<ConsumerStatus>,
+}
 
 /// Counts per second over a sliding window.
 #[derive(Default)]
@@ -41,23 +51,68 @@ impl Rates {
 /// The view on a terminal.
 pub(crate) struct Screen {
     title: ProgressBar,
+    producer: Option<ProducerLines>,
+    index: Option<ProgressBar>,
+}
+
+impl Screen {
+    pub(crate) fn open(title_text: &str, picture: &Picture, page: Option<&str>) -> Self {
+        let title = line("{msg}");
+        title.set_message(match page {
+            Some(page) => format!("{title_text}   {page}"),
+            None => title_text.to_owned(),
+        });
+        Self {
+            title,
+            producer: picture.producer.as_ref().map(|_| ProducerLines::open()),
+            index: picture.indexer.as_ref().map(|_| line("    {msg}")),
+        }
+    }
+
+    pub(crate) fn draw(&mut self, picture: &Picture, now: Instant) {
+        self.title.tick();
+        if let (Some(lines), Some(status)) = (&mut self.producer, &picture.producer) {
+            lines.draw(status, now);
+        }
+        if let (Some(line), Some(status)) = (&self.index, &picture.indexer) {
+            line.set_message(index_line(status));
+        }
+    }
+}
+
+fn line(template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).expect("the template is a constant");
+    terminal::progress().add(ProgressBar::new(0).with_style(style))
+}
+
+fn index_line(status: &ConsumerStatus) -> String {
+    let height = status.position.map_or_else(|| "empty".to_owned(), |at| format!("height {}", at.tip.height));
+    let lag = match status.blocks_behind {
+        Some(blocks @ 1..) => {
+            let behind = Duration::from_secs(status.behind.as_secs());
+            format!(", {blocks} blocks ({}) behind", humantime::format_duration(behind))
+        }
+        _ => String::new(),
+    };
+    let trouble = status.trouble.as_deref().map(|trouble| format!("   {trouble}")).unwrap_or_default();
+    format!(
+        "index {height}, {}{lag}   transactions {}{trouble}",
+        consumer_name(status.state),
+        HumanCount(status.transactions)
+    )
+}
+
+/// What is shown of the producer.
+struct ProducerLines {
     height: ProgressBar,
     flow: ProgressBar,
     incidents: ProgressBar,
     rates: Rates,
 }
 
-impl Screen {
-    pub(crate) fn open(source: &str, log: &str) -> Self {
-        let bars = terminal::progress();
-        let line = |template: &str| {
-            let style = ProgressStyle::with_template(template).expect("the template is a constant");
-            bars.add(ProgressBar::new(0).with_style(style))
-        };
-        let title = line("{msg}");
-        title.set_message(format!("{source} → {log}"));
+impl ProducerLines {
+    fn open() -> Self {
         Self {
-            title,
             height: line("  {spinner:.cyan} height {pos:.bold} of {len}  {bar:30.cyan/dim}  {msg}"),
             flow: line("    {msg}"),
             incidents: line("    {msg}"),
@@ -65,11 +120,10 @@ impl Screen {
         }
     }
 
-    pub(crate) fn draw(&mut self, status: &Status, now: Instant) {
+    fn draw(&mut self, status: &Status, now: Instant) {
         let (blocks, transactions, events) = self.rates.update(status, now);
         let height = status.tip.map_or(0, |(height, _)| height.max(0) as u64);
         let target = status.source_height.map_or(height, |height| height.max(0) as u64);
-        self.title.tick();
         self.height.set_length(target.max(height));
         self.height.set_position(height);
         self.height.tick();
@@ -98,26 +152,59 @@ impl Screen {
 }
 
 /// JSON lines: one at each change of tip or state, at most one a second, and one now and then without a change.
-#[derive(Default)]
 pub(crate) struct Lines {
-    last: Option<(Instant, Status)>,
+    page: Option<String>,
+    last: Option<(Instant, Picture)>,
 }
 
 impl Lines {
-    pub(crate) fn next(&mut self, status: &Status, now: Instant) -> Option<String> {
+    pub(crate) fn new(page: Option<String>) -> Self {
+        Self { page, last: None }
+    }
+
+    pub(crate) fn next(&mut self, picture: &Picture, now: Instant) -> Option<String> {
         if let Some((at, last)) = &self.last {
             let age = now.duration_since(*at);
-            let same = last.tip == status.tip && last.state == status.state && last.trouble == status.trouble;
+            let same = says_the_same(last, picture);
             if age < LINE_INTERVAL || (same && age < QUIET_INTERVAL) {
                 return None;
             }
         }
-        self.last = Some((now, status.clone()));
-        Some(line(status).to_string())
+        self.last = Some((now, picture.clone()));
+        let mut fields = picture.producer.as_ref().map_or_else(|| json!({}), producer_fields);
+        if let Some(status) = &picture.indexer {
+            fields["index"] = index_fields(status, self.page.as_deref());
+        }
+        Some(fields.to_string())
     }
 }
 
-fn line(status: &Status) -> serde_json::Value {
+fn says_the_same(last: &Picture, picture: &Picture) -> bool {
+    let producer = |picture: &Picture| {
+        picture.producer.as_ref().map(|status| (status.tip, status.state, status.trouble.clone()))
+    };
+    let indexer = |picture: &Picture| {
+        let status = picture.indexer.as_ref();
+        status.map(|status| (status.position.map(|at| at.tip), status.state, status.trouble.clone()))
+    };
+    producer(last) == producer(picture) && indexer(last) == indexer(picture)
+}
+
+fn index_fields(status: &ConsumerStatus, page: Option<&str>) -> serde_json::Value {
+    json!({
+        "state": consumer_name(status.state),
+        "height": status.position.map(|at| at.tip.height),
+        "hash": status.position.map(|at| at.tip.hash.to_string()),
+        "sequence": status.position.map(|at| at.sequence),
+        "blocks_behind": status.blocks_behind,
+        "seconds_behind": status.behind.as_secs(),
+        "transactions": status.transactions,
+        "page": page,
+        "trouble": status.trouble,
+    })
+}
+
+fn producer_fields(status: &Status) -> serde_json::Value {
     json!({
         "state": name(status.state),
         "height": status.tip.map(|(height, _)| height),
@@ -143,5 +230,15 @@ fn name(state: State) -> &'static str {
         State::Backfilling => "backfilling",
         State::Live => "live",
         State::SourceDown => "source down",
+    }
+}
+
+fn consumer_name(state: ConsumerState) -> &'static str {
+    match state {
+        ConsumerState::StandingBy => "standing by",
+        ConsumerState::CatchingUp => "catching up",
+        ConsumerState::Live => "live",
+        ConsumerState::Stopped => "stopped",
+        ConsumerState::Failed => "failed",
     }
 }

@@ -8,42 +8,81 @@ use sluice_schemas::{Flavour, Input, Transaction};
 use crate::overlay::Overlay;
 use crate::query::Index;
 use crate::rows::{Coin, Context, Placed, Spent, is_spendable};
-use crate::store::meta;
+use crate::store::{Store, meta};
 use crate::{Result, ScriptHash};
 
 /// Finds what inputs spend.
 ///
-/// As long as the node tells every prevout, there is nothing to find. From the first one on that it does not, outputs are
-/// kept as coins until they are spent.
+/// Outputs are kept as coins until they are spent, so that they are found where the node does not tell prevouts. Where the
+/// first ones that are met are told, that is left. Should a later one not be told, it is read from the log, and coins
+/// are kept again.
 pub(crate) struct Funding {
     index: Index,
-    keeps_coins: bool,
+    prevouts: Prevouts,
     /// Coins whose rows are still on their way to the store.
     recent: HashMap<OutPoint, Coin>,
 }
 
+/// Whether the node tells prevouts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prevouts {
+    /// None was met yet.
+    Unmet,
+    /// The first ones that were met are told.
+    Told,
+    /// Not all are.
+    Untold,
+}
+
+impl Prevouts {
+    /// The row of `meta`.
+    pub(crate) fn row(self) -> &'static [u8] {
+        match self {
+            Self::Unmet => b"unmet",
+            Self::Told => b"told",
+            Self::Untold => b"untold",
+        }
+    }
+
+    /// Reads the row of `meta`.
+    pub(crate) fn read(store: &Store) -> Result<Self> {
+        let row = store.meta(meta::PREVOUTS)?;
+        let known = [Self::Unmet, Self::Told, Self::Untold];
+        let found = known.into_iter().find(|known| row.as_deref() == Some(known.row()));
+        Ok(found.unwrap_or(Self::Unmet))
+    }
+}
+
 impl Funding {
     pub(crate) fn open(index: &Index) -> Result<Self> {
-        let keeps_coins = index.store().meta(meta::COINS)?.is_some();
-        Ok(Self { index: index.clone(), keeps_coins, recent: HashMap::new() })
+        let prevouts = Prevouts::read(index.store())?;
+        Ok(Self { index: index.clone(), prevouts, recent: HashMap::new() })
     }
 
-    /// From now on coins are kept.
-    pub(crate) fn keep(&mut self) {
-        self.keeps_coins = true;
+    /// Prevouts are not told, as is known beforehand.
+    pub(crate) fn expect_untold(&mut self) {
+        self.prevouts = Prevouts::Untold;
     }
 
-    /// Whether coins are kept.
-    pub(crate) fn keeps_coins(&self) -> bool {
-        self.keeps_coins
+    pub(crate) fn prevouts(&self) -> Prevouts {
+        self.prevouts
     }
 
-    /// Whether coins are kept from this transaction on, and were not before.
+    fn keeps_coins(&self) -> bool {
+        self.prevouts != Prevouts::Told
+    }
+
+    /// Whether coins are kept again from this transaction on, so that those before it must be read from the log.
     pub(crate) fn begins_to_keep(&mut self, transaction: &Transaction) -> bool {
-        let begins =
-            !self.keeps_coins && !transaction.coinbase && transaction.inputs.iter().any(|i| i.prevout.is_none());
-        self.keeps_coins |= begins;
-        begins
+        if transaction.coinbase || self.prevouts == Prevouts::Untold {
+            return false;
+        }
+        let before = self.prevouts;
+        self.prevouts = match transaction.inputs.iter().all(|input| input.prevout.is_some()) {
+            true => Prevouts::Told,
+            false => Prevouts::Untold,
+        };
+        (before, self.prevouts) == (Prevouts::Told, Prevouts::Untold)
     }
 
     /// All rows so far are in the store.
@@ -54,14 +93,14 @@ impl Funding {
     /// What the rows of a transaction that comes need to know.
     pub(crate) fn connecting(&mut self, placed: &Placed<'_>) -> Result<Context> {
         let Placed { transaction, flavour, .. } = *placed;
-        let mut context = Context { keeps_coins: self.keeps_coins, ..Context::default() };
+        let mut context = Context { keeps_coins: self.keeps_coins(), ..Context::default() };
         if !transaction.coinbase {
             context.spent.reserve(transaction.inputs.len());
             for input in &transaction.inputs {
                 context.spent.push(self.spent(input, flavour)?);
             }
         }
-        if self.keeps_coins {
+        if self.keeps_coins() {
             for (outpoint, coin) in coins_of(transaction, flavour) {
                 self.recent.insert(outpoint, coin);
             }
@@ -72,7 +111,7 @@ impl Funding {
     fn spent(&mut self, input: &Input, flavour: Flavour) -> Result<Spent> {
         let outpoint = outpoint(input);
         if let Some(coin) = told(input) {
-            let kept = self.keeps_coins && self.kept(&outpoint)?.is_some();
+            let kept = self.keeps_coins() && self.kept(&outpoint)?.is_some();
             return Ok(Spent { coin: Some(coin), untold: false, kept, outlives: true });
         }
         if let Some(coin) = self.recent.remove(&outpoint) {
@@ -106,13 +145,14 @@ impl Funding {
     pub(crate) fn disconnecting(&self, placed: &Placed<'_>) -> Result<Context> {
         let Placed { place, transaction, flavour, .. } = *placed;
         let rows = self.index.store().snapshot();
-        let mut context = Context { keeps_coins: self.keeps_coins, ..Context::default() };
+        // Those that were kept before it was known that prevouts are told go too.
+        let mut context = Context { keeps_coins: true, ..Context::default() };
         for input in transaction.inputs.iter().filter(|_| !transaction.coinbase) {
             let outpoint = outpoint(input);
             let outlives = rows.is_below(&outpoint.txid, place.height)?;
             context.spent.push(match told(input) {
                 Some(coin) => {
-                    let kept = self.keeps_coins && rows.spend(&outpoint)?.is_some_and(|spend| spend.was_kept);
+                    let kept = self.keeps_coins() && rows.spend(&outpoint)?.is_some_and(|spend| spend.was_kept);
                     Spent { coin: Some(coin), untold: false, kept, outlives }
                 }
                 None => {
@@ -153,7 +193,7 @@ impl Funding {
             let outpoint = outpoint(input);
             let parent = || overlay.output(&outpoint, flavour).map(|output| coin(output));
             let coin = match told(input).or_else(parent) {
-                None if self.keeps_coins => self.kept(&outpoint)?,
+                None if self.keeps_coins() => self.kept(&outpoint)?,
                 coin => coin,
             };
             spent.push(Spent { coin, untold: false, kept: false, outlives: true });

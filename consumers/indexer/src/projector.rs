@@ -278,7 +278,7 @@ impl Projector {
             self.batch.put(Table::Meta, meta::TRANSACTIONS.as_bytes(), &[]);
         }
         if network.flavour() == Flavour::Bsv {
-            self.funding.keep();
+            self.funding.expect_untold();
         }
         Ok(network)
     }
@@ -313,9 +313,7 @@ impl Projector {
                 self.index.store().write_apart(&mut self.batch)?;
             }
             // Not earlier: what is applied again after a crash must find what it found the first time.
-            if self.funding.keeps_coins() {
-                self.batch.put(Table::Meta, meta::COINS.as_bytes(), &[]);
-            }
+            self.batch.put(Table::Meta, meta::PREVOUTS.as_bytes(), self.funding.prevouts().row());
             let stored = Position { mempool: None, ..position };
             self.batch.put(Table::Meta, meta::POSITION.as_bytes(), &stored.to_bytes());
             if self.unfinished.is_some_and(|unfinished| unfinished <= position.sequence) {

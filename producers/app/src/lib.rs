@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use sluice_log::chain::ChainLog;
 use sluice_publisher::{Config, Monitor, Publisher};
 use sluice_runtime::options::LogOptions;
 use sluice_runtime::shutdown::Shutdown;
@@ -29,6 +30,8 @@ pub struct Running {
     pub source: String,
     /// Where its events go, for people, without secrets.
     pub log: String,
+    /// The log itself, for who reads it in the same process.
+    pub chain: ChainLog,
     thread: JoinHandle<sluice_publisher::Result<()>>,
 }
 
@@ -55,14 +58,14 @@ pub fn start(
         ..Config::default()
     };
     let (source_id, log_url) = (source.id().to_owned(), chain_log.log.url().to_owned());
-    let publisher = Publisher::new(config, chain_log, source, monitor.clone(), shutdown.flag());
+    let publisher = Publisher::new(config, chain_log.clone(), source, monitor.clone(), shutdown.flag());
     let ended = shutdown.clone();
     let thread = std::thread::Builder::new().name("publisher".into()).spawn(move || {
         let result = publisher.run();
         ended.request();
         result
     })?;
-    Ok(Some(Running { monitor, source: source_id, log: log_url, thread }))
+    Ok(Some(Running { monitor, source: source_id, log: log_url, chain: chain_log, thread }))
 }
 
 /// Opens the source, and waits for one that is not there yet: a node that still starts, a simulator that another

@@ -60,6 +60,8 @@ impl Sluice {
         if !command.is_empty() {
             process.arg(command);
         }
+        // What is asked of `sluice up` is the producer, where a test does not say otherwise; and two never share a port.
+        process.env("SLUICE_ONLY", "producer").env("SLUICE_LISTEN", "127.0.0.1:0");
         process.args(&arguments).envs(environment.iter().map(|(name, value)| (name, value)));
         process.stdin(Stdio::null()).stdout(file.try_clone().expect("a handle")).stderr(file);
         let child = process.spawn().unwrap_or_else(|e| panic!("{}: {e}", binary.display()));

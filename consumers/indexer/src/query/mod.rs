@@ -15,6 +15,7 @@ use sluice_log::chain::{ChainLog, TransactionStore};
 use sluice_schemas::{Codec, Network, Prevout, Transaction, TransactionEvent};
 
 use crate::announce::{Announcer, Listener};
+use crate::funding::Prevouts;
 use crate::overlay::Overlay;
 use crate::reorgs;
 use crate::rows::key::Key;
@@ -108,7 +109,9 @@ impl Index {
     /// What the store said.
     pub fn dump(&self) -> Result<Vec<(&'static str, Vec<u8>, Vec<u8>)>> {
         let mut dump = Vec::new();
-        for table in Table::STATE {
+        // Where prevouts are told, coins are what is left of the time before that was known.
+        let has_coins = Prevouts::read(&self.shared.store)? != Prevouts::Told;
+        for table in Table::STATE.into_iter().filter(|table| has_coins || *table != Table::Coins) {
             for item in self.shared.store.prefix(table, &[]) {
                 let (key, row) = item?;
                 dump.push((table.name(), key.to_vec(), row.to_vec()));

@@ -25,8 +25,8 @@ pub(crate) mod meta {
     pub(crate) const UNFINISHED: &str = "unfinished";
     /// The network, as `--network` takes it.
     pub(crate) const NETWORK: &str = "network";
-    /// The node does not tell prevouts, so that coins are kept.
-    pub(crate) const COINS: &str = "coins";
+    /// Whether the node tells prevouts.
+    pub(crate) const PREVOUTS: &str = "prevouts";
     /// Transactions are stored.
     pub(crate) const TRANSACTIONS: &str = "transactions";
     /// Form of the rows.

@@ -10,7 +10,7 @@
 //! | history | 16 bytes of script hash, place | what the transaction does to the script |
 //! | unspent | 16 bytes of script hash, 16 of txid, vout | satoshis |
 //! | spends | 16 bytes of txid, vout | place of the spender, vin; the coin, where the node does not tell it |
-//! | coins | 16 bytes of txid, vout | script hash, satoshis; only where the node does not tell prevouts |
+//! | coins | 16 bytes of txid, vout | script hash, satoshis; only until it is known that the node tells prevouts |
 //! | addresses | address | |
 //! | transactions | place | the transaction; only with `--store-transactions` |
 //! | reorgs | sequence | blocks that left and came |

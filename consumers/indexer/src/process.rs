@@ -1,0 +1,135 @@
+//! The indexer process: consumer, projector and server put together.
+//!
+//! Used by `sluice-indexer`, which is this stage alone for its own container, and by `sluice up`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use sluice_consumer::{Batch, Consumer, Monitor};
+use sluice_runtime::process::Process;
+use sluice_runtime::shutdown::Shutdown;
+use tokio::net::TcpListener;
+
+use crate::api::{self, Limits, Node};
+use crate::options::IndexerOptions;
+use crate::{Index, Projector, events, pages};
+
+/// The name of the group, where none is given.
+pub const GROUP: &str = "indexer";
+
+/// How much is applied between two commits while catching up. Memory is bounded by the buffer, not by this.
+const BATCH: Batch = Batch { changes: 100_000, bytes: 1 << 30, time: Duration::from_secs(20) };
+
+/// Time from one look for a log that has no topics yet to the next.
+const LOG_RETRY: Duration = Duration::from_millis(200);
+
+/// An indexer at work.
+pub struct Running {
+    /// What it is doing.
+    pub monitor: Arc<Monitor>,
+    /// The index, to be asked.
+    pub index: Index,
+    /// Where page and API are served.
+    pub address: SocketAddr,
+    thread: JoinHandle<Result<(), sluice_consumer::Error>>,
+}
+
+/// Opens the index in `directory`, serves it, and starts to bring it forward. Transactions that users send go to `node`,
+/// where there is one. The process's shutdown ends it; it is requested too when the indexer ends by itself.
+///
+/// # Errors
+/// What is wrong with index or address, in one line.
+pub fn start(
+    consumer: Consumer,
+    options: &IndexerOptions,
+    directory: &Path,
+    node: Option<Node>,
+    process: &Process,
+) -> anyhow::Result<Running> {
+    // First the address: an index that cannot be asked is not worth building.
+    let listener = listen(options.listen, process)?;
+    let address = listener.local_addr()?;
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("--index: failed to create {}", directory.display()))?;
+    let mut projector = Projector::open(consumer.log().clone(), directory, options.settings())?;
+    let index = projector.index().clone();
+    serve(listener, &index, node, process);
+    let consumer = consumer.batch(BATCH);
+    let monitor = consumer.monitor();
+    let shutdown = process.shutdown.clone();
+    let thread = std::thread::Builder::new().name("indexer".into()).spawn(move || {
+        let result = match await_topics(&consumer, &shutdown) {
+            Ok(true) => consumer.project(&mut projector, &shutdown),
+            Ok(false) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        shutdown.request();
+        result
+    })?;
+    Ok(Running { monitor, index, address, thread })
+}
+
+fn listen(address: SocketAddr, process: &Process) -> anyhow::Result<TcpListener> {
+    process.tasks().block_on(TcpListener::bind(address)).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            anyhow!("--listen: {address} is in use by another process; name another address, or port 0 for any")
+        }
+        _ => anyhow!(error).context(format!("--listen: failed to listen on {address}")),
+    })
+}
+
+fn serve(listener: TcpListener, index: &Index, node: Option<Node>, process: &Process) {
+    let router = api::router(index.clone(), node, Limits::default())
+        .merge(events::router(index.clone(), process.shutdown.clone()))
+        .merge(pages::router(index.clone()));
+    let shutdown = process.shutdown.clone();
+    process.tasks().spawn(async move {
+        let stop = async move { shutdown.requested().await };
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
+            tracing::error!(%error, "the server has ended");
+        }
+    });
+}
+
+/// Waits until the producer has made the topics. Says whether to go on.
+fn await_topics(consumer: &Consumer, shutdown: &Shutdown) -> sluice_log::Result<bool> {
+    let chain = consumer.log();
+    let mut is_told = false;
+    while chain.log.topic(&chain.topics.blocks)?.is_none()
+        || chain.log.topic(&chain.topics.transactions)?.is_none()
+        || chain.log.topic(&chain.topics.mempool)?.is_none()
+    {
+        if !is_told {
+            tracing::info!(topic = chain.topics.blocks, "the log has no such topic yet, waiting for its producer");
+            is_told = true;
+        }
+        if !shutdown.sleep(LOG_RETRY) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+impl Running {
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// What stopped the indexer, where nobody asked it to.
+    pub fn wait(self) -> anyhow::Result<()> {
+        let result = self
+            .thread
+            .join()
+            .map_err(|_| anyhow!("the indexer panicked; this is a defect, please report it"))?;
+        result.context("the indexer has stopped")
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
