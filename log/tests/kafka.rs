@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use conformance::append::append_at_last;
 use conformance::{Fixture, PATIENCE, append, assert_values, new, read_from, start, texts, topic, until};
 use kafka_cluster::{Cluster, shared_brokers};
 use rdkafka::ClientConfig;
@@ -84,24 +85,6 @@ fn noise(bytes: usize) -> Vec<u8> {
             state as u8
         })
         .collect()
-}
-
-/// Appends one record as a producer does: aborts and begins again where the log says so.
-fn append_at_last(writer: &mut dyn Writer, topic: &str, value: &str) {
-    let attempt = |writer: &mut dyn Writer| {
-        writer.begin()?;
-        writer.send(&new(topic, 0, value))?;
-        writer.mark()?;
-        writer.commit()
-    };
-    until("the record is committed", || match attempt(writer) {
-        Ok(()) => Some(()),
-        Err(error) => {
-            assert_eq!(error.class(), Class::Abort, "{error}");
-            writer.abort().unwrap();
-            None
-        }
-    });
 }
 
 #[test]
@@ -186,7 +169,7 @@ fn a_topic_that_takes_no_large_batches_is_named_with_its_setting() {
     assert!(line.contains(&t) && line.contains("max.message.bytes"), "{line}");
     writer.abort().unwrap();
     // The refused record has left a gap in the sequence numbers, which may cost one more transaction.
-    append_at_last(&mut *writer, &t, "small");
+    append_at_last(&mut *writer, &t, &["small"]);
     assert_values(&*log, &t, 0, &["small"]);
 }
 
@@ -290,7 +273,7 @@ fn a_broker_killed_in_mid_transaction_costs_nothing_but_time() {
             &[]
         }
     };
-    append_at_last(&mut *writer, &t, "after");
+    append_at_last(&mut *writer, &t, &["after"]);
     let wanted: Vec<&str> = ["before"].iter().chain(halves).chain(&["after"]).copied().collect();
     until("the reader has gone on", || {
         seen.extend(reader.poll(Duration::from_millis(200)).unwrap());
@@ -308,11 +291,11 @@ fn three_brokers_lose_one_and_the_log_goes_on() {
     let log = kafka.open();
     let mut writer = log.writer(&kafka.name("w")).unwrap();
     for node in ["1", "2"] {
-        append_at_last(&mut *writer, &t, &format!("before {node}"));
+        append_at_last(&mut *writer, &t, &[&format!("before {node}")]);
         cluster.run("kill", &[node]);
-        append_at_last(&mut *writer, &t, &format!("without {node}"));
+        append_at_last(&mut *writer, &t, &[&format!("without {node}")]);
         cluster.run("up", &[node]);
-        append_at_last(&mut *writer, &t, &format!("with {node}"));
+        append_at_last(&mut *writer, &t, &[&format!("with {node}")]);
     }
     assert_values(&*log, &t, 0, &["before 1", "without 1", "with 1", "before 2", "without 2", "with 2"]);
 }

@@ -7,7 +7,8 @@
 //!   PATH-ROLE.lock held by the leader of a role
 //! ```
 //! A commit is one SQL transaction, durable when it returns. Any number of processes read meanwhile; each writes in
-//! short SQL transactions, so writers of several transactional ids get along. PATH must be on a local disk.
+//! short SQL transactions (16 MB, or the few bytes per batch of a commit), so writers of several transactional ids get
+//! along: a call waits for another's, 10 s at most, and then fails with `Class::Retry`. PATH must be on a local disk.
 
 mod batch;
 mod catalog;

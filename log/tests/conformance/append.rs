@@ -1,6 +1,7 @@
 //! What a writer promises.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sluice_log::chunk::Joiner;
 use sluice_log::{AppendedRange, Class, Error, MAX_HEADERS_BYTES, NewRecord};
@@ -100,6 +101,92 @@ pub(crate) fn writers_of_two_ids_append_side_by_side(fixture: &impl Fixture) {
     first.commit().unwrap();
     append(&mut *second, &a, 0, &["of the second"]);
     assert_values(&*log, &a, 0, &["of the first", "of the second"]);
+}
+
+/// Appends one transaction, and begins again where the log says so.
+pub(crate) fn append_at_last(writer: &mut dyn Writer, topic: &str, values: &[&str]) {
+    let attempt = |writer: &mut dyn Writer| {
+        writer.begin()?;
+        values.iter().try_for_each(|value| writer.send(&new(topic, 0, value)))?;
+        writer.commit()
+    };
+    until("the transaction is committed", || match attempt(writer) {
+        Ok(()) => Some(()),
+        Err(error) => {
+            assert_eq!(error.class(), Class::Abort, "{error}");
+            writer.abort().unwrap();
+            None
+        }
+    });
+}
+
+pub(crate) fn a_second_writer_commits_while_the_first_is_busy(fixture: &impl Fixture) {
+    let (busy, refused) = (topic(fixture, "busy", 3), topic(fixture, "busy.group.dlq", 1));
+    let log = fixture.open();
+    let large = "x".repeat(1 << 20);
+    let (large, busy_name) = (&large, &busy);
+    let done = AtomicBool::new(false);
+    let committed = std::thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            let mut writer = fixture.open().writer(&fixture.name("first")).unwrap();
+            let mut committed = 0;
+            // Transactions larger than what is held in memory, one after the other, and some that are given up.
+            while !done.load(Ordering::Relaxed) || committed == 0 {
+                writer.begin().unwrap();
+                (0..24).for_each(|n| writer.send(&new(busy_name, n % 3, large)).unwrap());
+                if committed % 3 == 2 {
+                    writer.abort().unwrap();
+                    writer.begin().unwrap();
+                    (0..24).for_each(|n| writer.send(&new(busy_name, n % 3, large)).unwrap());
+                }
+                writer.commit().unwrap();
+                committed += 1;
+            }
+            committed
+        });
+        let mut second = log.writer(&fixture.name("second")).unwrap();
+        for n in 0..20 {
+            append(&mut *second, &refused, 0, &[&n.to_string()]);
+        }
+        done.store(true, Ordering::Relaxed);
+        first.join().unwrap()
+    });
+    let wanted: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    assert_values(&*log, &refused, 0, &wanted.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut reader = log.partition_readers(&[start(&busy, 0)]).unwrap().remove(0);
+    let (mut joiner, mut found) = (Joiner::default(), 0);
+    while found < committed * 8 {
+        let records = reader.read(4 << 20, PATIENCE).unwrap();
+        assert!(!records.is_empty(), "{found} of {committed} transactions of 8 values");
+        found += records.into_iter().filter_map(|record| joiner.push(record).unwrap()).count();
+    }
+    assert_eq!(found, committed * 8);
+}
+
+pub(crate) fn two_writers_of_one_partition_lose_nothing_by_beginning_again(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 1);
+    let names = ["a", "b"];
+    let values = |name: &str| -> Vec<String> { (0..15).map(|n| format!("{name}{n}")).collect() };
+    std::thread::scope(|scope| {
+        for name in names {
+            let (t, values) = (&t, &values);
+            scope.spawn(move || {
+                let mut writer = fixture.open().writer(&fixture.name(name)).unwrap();
+                for pair in values(name).chunks(3) {
+                    append_at_last(&mut *writer, t, &pair.iter().map(String::as_str).collect::<Vec<_>>());
+                }
+            });
+        }
+    });
+    let records = read_from(&*fixture.open(), &t, 0, 0, 30);
+    let found = texts(&records);
+    for name in names {
+        let of_one: Vec<&str> = found.iter().copied().filter(|value| value.starts_with(name)).collect();
+        assert_eq!(of_one, values(name));
+    }
+    assert_eq!(found.len(), 30);
+    let whole = |triple: &[&str]| triple.iter().all(|value| value[..1] == triple[0][..1]);
+    assert!(found.chunks(3).all(whole), "{found:?}");
 }
 
 pub(crate) fn records_keep_order_key_timestamp_and_partition(fixture: &impl Fixture) {

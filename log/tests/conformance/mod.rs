@@ -30,7 +30,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const QUIET: Duration = Duration::from_millis(300);
 
 /// A log under test.
-pub(crate) trait Fixture {
+pub(crate) trait Fixture: Sync {
     /// What other processes open it by.
     fn url(&self) -> String;
 
@@ -129,6 +129,8 @@ macro_rules! laws {
             a_newer_writer_fences_the_older_one
             a_fenced_writer_cannot_stage_its_way_in
             writers_of_two_ids_append_side_by_side
+            a_second_writer_commits_while_the_first_is_busy
+            two_writers_of_one_partition_lose_nothing_by_beginning_again
             records_keep_order_key_timestamp_and_partition
             headers_come_back_beside_those_of_chunks
             headers_that_cannot_be_kept_are_refused
