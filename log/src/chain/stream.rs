@@ -92,19 +92,26 @@ impl Stream {
 
     /// Takes the next record, which must come at `offset` or before; `None` where it is not there.
     pub(super) fn expect(&mut self, offset: i64) -> Result<Option<Record>> {
-        let started = Instant::now();
-        while self.buffer.is_empty() && self.ahead <= offset {
-            if !self.read()? && started.elapsed() > PATIENCE {
-                // Before it counts as missing, the log must have said so.
-                self.horizon = Some(self.ahead);
-                self.read_or_end(offset + 1)?;
-                break;
-            }
+        if self.buffer.is_empty() && self.ahead <= offset {
+            self.read_up_to(offset)?;
         }
         match self.buffer.front() {
             Some(record) if record.offset <= offset => self.next(offset + 1),
             _ => Ok(None),
         }
+    }
+
+    /// Reads on until a record comes, or has certainly gone missing.
+    fn read_up_to(&mut self, offset: i64) -> Result<()> {
+        let started = Instant::now();
+        while !self.read()? {
+            if started.elapsed() > PATIENCE {
+                // Before it counts as missing, the log must have said so.
+                self.horizon = Some(self.ahead);
+                return self.read_or_end(offset + 1);
+            }
+        }
+        Ok(())
     }
 
     /// Waits for a record that is not taken yet, `timeout` at most, and gives the offset after the last one read ahead;

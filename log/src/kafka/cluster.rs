@@ -1,10 +1,12 @@
 //! The cluster as a client without a group sees it: topics, offsets, and calls that wait for a broker, but not forever.
 
-use std::sync::Arc;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rdkafka::admin::AdminClient;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::Metadata;
@@ -13,7 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, warn};
 
 use super::fault;
-use super::listener::Listener;
+use super::listener::{Listener, lock};
 use super::options::Options;
 use crate::{Bounds, Class, Error, Result};
 
@@ -29,6 +31,9 @@ const MARKER_WAIT: Duration = Duration::from_secs(5);
 const MARKER_PAUSE: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
 /// How often the client's own events are taken in.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+/// Consumers of partition readers that are kept for the next ones. To connect takes some milliseconds, to close rdkafka a
+/// tenth of a second.
+const MAX_IDLE_CONSUMERS: usize = 4;
 
 /// A connection to the cluster, shared by everything that a log gives out.
 pub(super) struct Cluster {
@@ -36,6 +41,8 @@ pub(super) struct Cluster {
     client: Arc<BaseConsumer<Listener>>,
     stop: Arc<AtomicBool>,
     drain: Option<JoinHandle<()>>,
+    admin: OnceLock<AdminClient<Listener>>,
+    idle: Mutex<Vec<Arc<BaseConsumer<Listener>>>>,
 }
 
 impl Cluster {
@@ -64,7 +71,14 @@ impl Cluster {
             reason: e.to_string(),
             class: Class::Retry,
         })?;
-        let cluster = Self { options, client, stop, drain: Some(drain) };
+        let cluster = Self {
+            options,
+            client,
+            stop,
+            drain: Some(drain),
+            admin: OnceLock::new(),
+            idle: Mutex::default(),
+        };
         // Asks for no topic in particular: a topic that is missing is no reason not to connect.
         cluster.patiently(|| attempt.clone(), |client, wait| client.client().fetch_metadata(None, wait))?;
         Ok(cluster)
@@ -73,6 +87,32 @@ impl Cluster {
     /// The options of the URL.
     pub(super) fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// The client for topics and their settings. One for all: to end it takes a tenth of a second.
+    pub(super) fn admin(&self) -> Result<&AdminClient<Listener>> {
+        if let Some(admin) = self.admin.get() {
+            return Ok(admin);
+        }
+        let made = self
+            .options
+            .client()
+            .create_with_context(Listener::default())
+            .map_err(|e| fault::failed("make an administration client".into(), &e))?;
+        Ok(self.admin.get_or_init(|| made))
+    }
+
+    /// A consumer for partition readers that `make` has made, now or earlier.
+    pub(super) fn lease(
+        self: &Arc<Self>,
+        make: impl FnOnce() -> Result<BaseConsumer<Listener>>,
+    ) -> Result<Lease> {
+        let idle = lock(&self.idle).pop();
+        let consumer = match idle {
+            Some(consumer) => consumer,
+            None => Arc::new(make()?),
+        };
+        Ok(Lease { cluster: self.clone(), consumer })
     }
 
     /// Calls again and again while the error is one that passes, until `CALL_WAIT` is over.
@@ -207,9 +247,43 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        if let Some(drain) = self.drain.take() {
-            // It can only have panicked, and then there is nothing left to end.
-            drop(drain.join());
+        let (idle, admin) = (std::mem::take(&mut *lock(&self.idle)), self.admin.take());
+        // Each takes up to a tenth of a second to end: they do it side by side.
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(admin));
+            for consumer in idle {
+                scope.spawn(|| drop(consumer));
+            }
+            if let Some(drain) = self.drain.take() {
+                // It can only have panicked, and then there is nothing left to end.
+                drop(drain.join());
+            }
+        });
+    }
+}
+
+/// A consumer lent to partition readers. Goes back to the cluster on drop.
+pub(super) struct Lease {
+    cluster: Arc<Cluster>,
+    consumer: Arc<BaseConsumer<Listener>>,
+}
+
+impl Deref for Lease {
+    type Target = Arc<BaseConsumer<Listener>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.consumer
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.consumer.client().fatal_error().is_some() || self.consumer.unassign().is_err() {
+            return;
+        }
+        let mut idle = lock(&self.cluster.idle);
+        if idle.len() < MAX_IDLE_CONSUMERS {
+            idle.push(self.consumer.clone());
         }
     }
 }

@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::cluster::{CALL_WAIT, Cluster};
 use super::fault;
 use super::listener::Listener;
-use super::reader::{Decoder, Trouble, config};
+use super::reader::{Decoder, Trouble, config, introduce};
 use crate::chunk::{self, Joiner};
 use crate::{Class, Error, PointReader, Record, Result};
 
@@ -42,6 +42,7 @@ impl KafkaPointReader {
             .set("fetch.wait.max.ms", FETCH_WAIT.as_millis().to_string())
             .create_with_context(Listener::default())
             .map_err(|e| fault::failed("make a reader".into(), &e))?;
+        introduce(&consumer, topic);
         Ok(Self { cluster, topic: topic.to_owned(), partitions, consumer, decoder: Decoder::default() })
     }
 

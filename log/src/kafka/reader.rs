@@ -12,7 +12,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::debug;
 
-use super::cluster::{CALL_WAIT, Cluster};
+use super::cluster::{CALL_WAIT, Cluster, Lease};
 use super::fault;
 use super::listener::Listener;
 use super::options::Options;
@@ -21,11 +21,21 @@ use crate::{Bounds, Class, Error, PartitionReader, Reader, Record, Result, Start
 /// Bytes fetched ahead for all partitions of one stream.
 const STREAM_QUEUE_KIBIBYTES: usize = 32 * 1024;
 /// Bytes fetched ahead for each partition that is read at its own pace.
-const PARTITION_QUEUE_KIBIBYTES: usize = 4 * 1024;
+const PARTITION_QUEUE_KIBIBYTES: usize = 2 * 1024;
+/// Bytes of one fetch for each of them, as compressed; a batch comes whole in any case. A fetch is unpacked whatever the
+/// queue has, and a megabyte may unpack to twenty.
+const PARTITION_FETCH_BYTES: usize = 64 * 1024;
 /// Bytes that one `poll` of a stream returns at most, give or take a record.
 pub(super) const POLL_BYTES: usize = 4 * 1024 * 1024;
 /// Records that one `poll` or `read` returns at most.
 pub(super) const POLL_RECORDS: usize = 50_000;
+/// How long a broker may keep a fetch of a stream for which there is nothing.
+const STREAM_FETCH_WAIT: Duration = Duration::from_millis(250);
+/// The same where partitions are read at their own pace. Only a fetch that comes back empty shows that a partition has
+/// come to its end, and what is read on to the end waits for that.
+const PARTITION_FETCH_WAIT: Duration = Duration::from_millis(40);
+/// The longest that one read waits, however long it may.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// How long a wait for one partition may go without a look at the consumer's own events.
 const MAIN_QUEUE_INTERVAL: Duration = Duration::from_millis(250);
 /// Pause before a seek is tried again.
@@ -47,7 +57,7 @@ pub(super) fn config(options: &Options, queue_kibibytes: usize) -> ClientConfig 
         // By default a full queue stops the fetcher for a second.
         .set("fetch.queue.backoff.ms", "5")
         .set("fetch.message.max.bytes", options.batch_bytes().max(1024 * 1024).to_string())
-        .set("fetch.wait.max.ms", "250")
+        .set("fetch.wait.max.ms", STREAM_FETCH_WAIT.as_millis().to_string())
         .set("fetch.error.backoff.ms", "100");
     config
 }
@@ -216,6 +226,13 @@ fn positions(cluster: &Cluster, from: &[StartAt]) -> Result<Vec<Position>> {
         .collect())
 }
 
+/// Makes the leaders of a topic known to a consumer. By itself it asks for them a second after the first fetch is due.
+pub(super) fn introduce(consumer: &BaseConsumer<Listener>, topic: &str) {
+    if let Err(error) = consumer.fetch_metadata(Some(topic), CALL_WAIT) {
+        debug!(topic, %error, "a consumer has not found the leaders yet");
+    }
+}
+
 fn assign<C: ConsumerContext>(consumer: &BaseConsumer<C>, positions: &[Position]) -> Result<()> {
     let mut list = TopicPartitionList::with_capacity(positions.len());
     let assigned = positions
@@ -259,7 +276,7 @@ impl KafkaReader {
 
 impl Reader for KafkaReader {
     fn poll(&mut self, wait: Duration) -> Result<Vec<Record>> {
-        let deadline = Instant::now() + wait;
+        let deadline = Instant::now() + wait.min(LONGEST_WAIT);
         let (mut records, mut bytes) = (Vec::new(), 0);
         while self.broken.is_none() && bytes < POLL_BYTES && records.len() < POLL_RECORDS {
             let left = if records.is_empty() {
@@ -299,8 +316,9 @@ impl Reader for KafkaReader {
 /// One partition of several, read at its own pace.
 pub(super) struct KafkaPartitionReader {
     cluster: Arc<Cluster>,
-    consumer: Arc<BaseConsumer<Listener>>,
     queue: PartitionQueue<Listener>,
+    // Goes back after the queue has been given up.
+    consumer: Arc<Lease>,
     decoder: Decoder,
     position: Position,
     /// Whether the broker said that there is no more, since the partition was opened or sought.
@@ -315,10 +333,18 @@ pub(super) fn partition_readers(
     from: &[StartAt],
 ) -> Result<Vec<KafkaPartitionReader>> {
     let positions = positions(cluster, from)?;
-    let consumer: BaseConsumer<Listener> = config(cluster.options(), PARTITION_QUEUE_KIBIBYTES)
-        .set("enable.partition.eof", "true")
-        .create_with_context(Listener::default())
-        .map_err(|e| fault::failed("make readers".into(), &e))?;
+    let consumer = cluster.lease(|| {
+        config(cluster.options(), PARTITION_QUEUE_KIBIBYTES)
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", PARTITION_FETCH_WAIT.as_millis().to_string())
+            .set("fetch.message.max.bytes", PARTITION_FETCH_BYTES.to_string())
+            .create_with_context(Listener::default())
+            .map_err(|e| fault::failed("make readers".into(), &e))
+    })?;
+    let mut topics: Vec<&str> = from.iter().map(|start| &*start.topic).collect();
+    topics.sort_unstable();
+    topics.dedup();
+    topics.into_iter().for_each(|topic| introduce(&consumer, topic));
     let consumer = Arc::new(consumer);
     let readers: Option<Vec<_>> = positions
         .iter()
@@ -386,7 +412,7 @@ impl KafkaPartitionReader {
 impl PartitionReader for KafkaPartitionReader {
     fn read(&mut self, max_bytes: usize, wait: Duration) -> Result<Vec<Record>> {
         self.serve_consumer()?;
-        let deadline = Instant::now() + wait;
+        let deadline = Instant::now() + wait.min(LONGEST_WAIT);
         let (mut records, mut bytes) = (Vec::new(), 0);
         while self.broken.is_none()
             && (records.is_empty() || (bytes < max_bytes && records.len() < POLL_RECORDS))

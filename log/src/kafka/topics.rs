@@ -9,7 +9,6 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -17,6 +16,7 @@ use sluice_schemas::TopicSpec;
 
 use super::cluster::{CALL_WAIT, Cluster, is_topic_name};
 use super::fault;
+use super::listener::Listener;
 use crate::{Class, Error, Result, TopicInfo, TopicOutcome};
 
 /// How long the brokers may take to make a topic, or to describe one.
@@ -52,20 +52,15 @@ impl Found {
 
 struct Admin<'a> {
     cluster: &'a Cluster,
-    client: AdminClient<DefaultClientContext>,
+    client: &'a AdminClient<Listener>,
     options: AdminOptions,
 }
 
 impl<'a> Admin<'a> {
     fn new(cluster: &'a Cluster) -> Result<Self> {
-        let client = cluster
-            .options()
-            .client()
-            .create()
-            .map_err(|e| fault::failed("make an administration client".into(), &e))?;
         let options =
             AdminOptions::new().request_timeout(Some(ADMIN_WAIT)).operation_timeout(Some(ADMIN_WAIT));
-        Ok(Self { cluster, client, options })
+        Ok(Self { cluster, client: cluster.admin()?, options })
     }
 
     /// The topic as it is, or `None`.
