@@ -51,6 +51,16 @@ fn watch(mut producer: Process, began: Instant, log: &Log, height: i32, transact
     }
 }
 
+/// A log that holds the node's chain, filled now where none has been.
+pub(crate) fn filled(setting: &mut Setting, kind: Kind) -> Log {
+    if setting.filled[kind as usize].is_none() {
+        let runs = std::mem::replace(&mut setting.runs, 1);
+        from_node(setting, kind);
+        setting.runs = runs;
+    }
+    setting.filled[kind as usize].clone().expect("filled above")
+}
+
 /// From a real node: `sluice-producer` beside bitcoin-etl and Kafka's own producer.
 pub(crate) fn from_node(setting: &mut Setting, kind: Kind) -> Vec<Line> {
     let row = match kind {

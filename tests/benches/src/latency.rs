@@ -85,7 +85,7 @@ pub(crate) fn row(setting: &mut Setting, kind: Kind) -> Vec<Line> {
     lines
 }
 
-fn percentile(ascending: &[f64], share: f64) -> f64 {
+pub(crate) fn percentile(ascending: &[f64], share: f64) -> f64 {
     let last = ascending.len().saturating_sub(1);
     ascending.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
 }

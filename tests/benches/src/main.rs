@@ -10,8 +10,10 @@ mod chain;
 mod codec;
 mod etl;
 mod huge;
+mod index;
 mod latency;
 mod log;
+mod lookup;
 mod process;
 mod replay;
 mod setting;
@@ -39,6 +41,10 @@ enum Worker {
     Publish(worker::Publish),
     /// Reads a log.
     Read(worker::Read),
+    /// Reads single transactions of a log.
+    Lookup(lookup::Lookup),
+    /// Builds an index of a log.
+    Index(index::Index),
 }
 
 #[derive(clap::Args)]
@@ -60,7 +66,7 @@ struct Options {
 /// Measures a row.
 type Measure = fn(&mut Setting) -> Vec<table::Line>;
 
-const ROWS: [(&str, Measure); 10] = [
+const ROWS: [(&str, Measure); 14] = [
     ("codec", codec::row),
     ("backfill-sqlite", |setting| backfill::from_node(setting, log::Kind::Sqlite)),
     ("backfill-kafka", |setting| backfill::from_node(setting, log::Kind::Kafka)),
@@ -68,6 +74,10 @@ const ROWS: [(&str, Measure); 10] = [
     ("load-kafka", |setting| backfill::from_load(setting, log::Kind::Kafka)),
     ("replay-sqlite", |setting| replay::row(setting, log::Kind::Sqlite)),
     ("replay-kafka", |setting| replay::row(setting, log::Kind::Kafka)),
+    ("lookup-sqlite", |setting| lookup::row(setting, log::Kind::Sqlite)),
+    ("lookup-kafka", |setting| lookup::row(setting, log::Kind::Kafka)),
+    ("index-sqlite", |setting| index::row(setting, log::Kind::Sqlite)),
+    ("index-kafka", |setting| index::row(setting, log::Kind::Kafka)),
     ("latency-sqlite", |setting| latency::row(setting, log::Kind::Sqlite)),
     ("latency-kafka", |setting| latency::row(setting, log::Kind::Kafka)),
     ("huge", huge::row),
@@ -78,6 +88,8 @@ fn main() {
         Command::Table(options) => measure(&options),
         Command::Worker(Worker::Publish(publish)) => publish.run(),
         Command::Worker(Worker::Read(read)) => read.run(),
+        Command::Worker(Worker::Lookup(lookup)) => lookup.run(),
+        Command::Worker(Worker::Index(index)) => index.run(),
     }
 }
 

@@ -93,6 +93,11 @@ impl Drop for Process {
     }
 }
 
+/// Processor time of this process.
+pub(crate) fn own_cpu_secs() -> f64 {
+    ticks(&std::fs::read_to_string("/proc/self/stat").unwrap(), [13, 14])
+}
+
 /// Processor time of all children that have ended.
 fn of_children() -> f64 {
     ticks(&std::fs::read_to_string("/proc/self/stat").unwrap(), [15, 16])

@@ -15,7 +15,7 @@ pub(crate) struct Done {
     pub(crate) transactions: u64,
     pub(crate) bytes: u64,
     /// Transactions a second, without the start of the process.
-    rate: f64,
+    pub(crate) rate: f64,
     usage: Usage,
 }
 
@@ -50,12 +50,7 @@ pub(crate) fn row(setting: &mut Setting, kind: Kind) -> Vec<Line> {
         Kind::Sqlite => "replay-sqlite",
         Kind::Kafka => "replay-kafka",
     };
-    if setting.filled[kind as usize].is_none() {
-        let runs = std::mem::replace(&mut setting.runs, 1);
-        backfill::from_node(setting, kind);
-        setting.runs = runs;
-    }
-    let log = setting.filled[kind as usize].clone().expect("filled above");
+    let log = backfill::filled(setting, kind);
     let mut reference: Vec<Performance> = Vec::new();
     let mut measured: [Vec<Done>; 4] = Default::default();
     for _ in 0..setting.runs {
