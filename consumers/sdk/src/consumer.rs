@@ -22,6 +22,8 @@ use crate::watch::Watch;
 
 /// How long one wait for a change lasts; a stop is seen as soon.
 const WAIT: Duration = Duration::from_millis(200);
+/// Time between two commits at the tip, at most.
+const LIVE_TIME: Duration = Duration::from_millis(50);
 /// How often a standing-by member looks whether it is its turn.
 const STANDBY_TURN: Duration = Duration::from_millis(50);
 /// Joining a group takes some seconds; after this long it is certain that another member is active.
@@ -100,6 +102,11 @@ impl Consumer {
         &self.chain
     }
 
+    /// Where to begin while there is no position yet.
+    pub(crate) fn starts_at(&self) -> Start {
+        self.start
+    }
+
     /// The group.
     pub fn group(&self) -> &str {
         &self.group
@@ -115,7 +122,7 @@ impl Consumer {
     ///
     /// # Errors
     /// What stopped it. The state is as of the last commit; what was applied since must not be committed any more.
-    pub fn project<P: Projection>(&self, projection: &mut P, stop: &Shutdown) -> Result<(), Error> {
+    pub fn project<P: Projection + ?Sized>(&self, projection: &mut P, stop: &Shutdown) -> Result<(), Error> {
         let watch = Watch::start(&self.chain, &self.group, self.monitor.clone());
         let result = self.stand_by_and_follow(projection, stop);
         self.monitor.ended(&result);
@@ -123,7 +130,11 @@ impl Consumer {
         result
     }
 
-    fn stand_by_and_follow<P: Projection>(&self, projection: &mut P, stop: &Shutdown) -> Result<(), Error> {
+    fn stand_by_and_follow<P: Projection + ?Sized>(
+        &self,
+        projection: &mut P,
+        stop: &Shutdown,
+    ) -> Result<(), Error> {
         let member = Member::join(&self.chain, &self.group)?;
         let since = Instant::now();
         let mut told = false;
@@ -150,25 +161,27 @@ impl Consumer {
         self.monitor.leads(position, feed.next_sequence());
         member.commit(feed.next_offset());
         info!(group = self.group, next_sequence = feed.next_sequence(), "following the log");
+        let pending = Pending::default();
         let mut active =
-            Active { consumer: self, projection, feed, member: &member, pending: Pending::default() };
+            Active { consumer: self, projection, feed, member: &member, pending, was_live: false };
         active.follow(stop)
     }
 }
 
 /// The active member at work.
-struct Active<'a, P> {
+struct Active<'a, P: ?Sized> {
     consumer: &'a Consumer,
     projection: &'a mut P,
     feed: Feed,
     member: &'a Member,
     pending: Pending,
+    /// Whether the tip has been reached once.
+    was_live: bool,
 }
 
-impl<P: Projection> Active<'_, P> {
+impl<P: Projection + ?Sized> Active<'_, P> {
     fn follow(&mut self, stop: &Shutdown) -> Result<(), Error> {
         let monitor = &self.consumer.monitor;
-        let mut was_live = false;
         while !stop.is_requested() {
             self.member.still_leads()?;
             let wait = if self.pending.is_empty() { WAIT } else { Duration::ZERO };
@@ -178,8 +191,7 @@ impl<P: Projection> Active<'_, P> {
                     // Nothing more is there: the tip, for now.
                     self.commit()?;
                     monitor.caught_up();
-                    if !was_live {
-                        was_live = true;
+                    if !std::mem::replace(&mut self.was_live, true) {
                         let height = self.feed.position().map(|position| position.tip.height);
                         info!(group = self.consumer.group, height, "caught up with the log");
                     }
@@ -193,11 +205,18 @@ impl<P: Projection> Active<'_, P> {
                 }
                 Err(error) => return Err(error),
             }
-            if self.pending.exceeds(&self.consumer.batch, Instant::now()) {
+            if self.pending.exceeds(&self.batch(), Instant::now()) {
                 self.commit()?;
             }
         }
         self.commit()
+    }
+
+    /// At the tip, what others see is never held back for long, even where changes of the mempool come without a pause.
+    fn batch(&self) -> Batch {
+        let batch = self.consumer.batch;
+        let time = if self.was_live { batch.time.min(LIVE_TIME) } else { batch.time };
+        Batch { time, ..batch }
     }
 
     /// Takes and applies the next change. Says whether there was one.

@@ -1,6 +1,7 @@
 //! A projection whose store outlives it, and consumers that are run and stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -50,11 +51,13 @@ pub(crate) struct Ledger {
     /// Fails with this change, counted from the start.
     pub(crate) fails_at: Option<u64>,
     changes: u64,
+    /// While this holds, no change is applied.
+    pub(crate) waits: Arc<AtomicBool>,
 }
 
 impl Ledger {
     pub(crate) fn new(store: &Store, interest: MempoolInterest) -> Self {
-        Self { store: store.clone(), interest, held: None, fails_at: None, changes: 0 }
+        Self { store: store.clone(), interest, held: None, fails_at: None, changes: 0, waits: Arc::default() }
     }
 
     fn held(&mut self) -> &mut Rows {
@@ -63,6 +66,9 @@ impl Ledger {
 
     fn count(&mut self) -> Result<(), BoxError> {
         self.changes += 1;
+        while self.waits.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         if self.fails_at == Some(self.changes) { Err("it was told to fail".into()) } else { Ok(()) }
     }
 }

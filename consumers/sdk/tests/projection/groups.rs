@@ -1,0 +1,105 @@
+//! What others see of a group, and what a member does that has lost its place.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sluice_consumer::{Consumer, Error, MempoolInterest, State};
+use sluice_consumer_testkit::{TestLog, chain, pay};
+use sluice_runtime::status::groups::{self, Group, State as GroupState};
+
+use crate::ledger::{Ledger, Running, Store, confirmed, eventually};
+
+/// A consumer whose projection can be made to wait.
+fn held(log: &TestLog, store: &Store) -> (Running, Arc<AtomicBool>) {
+    let ledger = Ledger::new(store, MempoolInterest::None);
+    let waits = ledger.waits.clone();
+    (Running::start(Consumer::new(log.chain.clone(), "index"), ledger), waits)
+}
+
+/// What `sluice status` shows of the group.
+fn shown(log: &TestLog, stuck_after: Duration) -> Option<Group> {
+    let tail = log.chain.tail().unwrap();
+    // A minute later, so that what waits has waited.
+    let now = || log.tip().observed_at + 60_000;
+    let groups =
+        groups::look(&log.chain, tail.as_ref(), stuck_after, Duration::from_millis(1500), now).unwrap();
+    groups.into_iter().find(|group| group.name == "index")
+}
+
+#[test]
+fn status_tells_whether_a_group_is_current_behind_stuck_or_stopped() {
+    let (soon, late) = (Duration::from_secs(30), Duration::MAX);
+    let mut log = chain().blocks(3).reorg(1).blocks(2).build();
+    let store = Store::default();
+    let (running, waits) = held(&log, &store);
+    running.until_live();
+    let is = |log: &TestLog, stuck_after, state, blocks, height| {
+        shown(log, stuck_after).is_some_and(|group| {
+            (group.state, group.blocks_behind, group.height) == (state, Some(blocks), Some(height))
+        })
+    };
+    eventually("the group is current", || is(&log, soon, GroupState::Current, 0, 4));
+    waits.store(true, Ordering::SeqCst);
+    log.play(&chain().reorg(1).blocks(2));
+    eventually("the group is behind", || is(&log, late, GroupState::Behind, 3, 4));
+    let group = shown(&log, soon).unwrap();
+    assert_eq!((group.state, group.members), (GroupState::Stuck, 1));
+    assert!(group.behind >= Duration::from_secs(60), "{:?}", group.behind);
+    assert!(running.monitor.status().blocks_behind.is_some());
+    waits.store(false, Ordering::SeqCst);
+    eventually("the group is current again", || is(&log, soon, GroupState::Current, 0, 5));
+    running.stop().unwrap();
+    assert!(is(&log, soon, GroupState::Stopped, 0, 5));
+}
+
+#[test]
+fn a_group_that_has_applied_nothing_yet_is_shown() {
+    let log = chain().blocks(3).build();
+    let ledger = Ledger::new(&Store::default(), MempoolInterest::None);
+    let waits = ledger.waits.clone();
+    waits.store(true, Ordering::SeqCst);
+    let running = Running::start(Consumer::new(log.chain.clone(), "index"), ledger);
+    eventually("the group is shown", || shown(&log, Duration::MAX).is_some());
+    let group = shown(&log, Duration::MAX).unwrap();
+    assert_eq!((group.state, group.blocks_behind, group.height), (GroupState::Behind, Some(4), None));
+    waits.store(false, Ordering::SeqCst);
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_member_that_has_lost_its_place_commits_nothing_more_and_ends() {
+    let mut log = chain().mined_by("alice", []).build();
+    let store = Store::default();
+    let (first, first_waits) = held(&log, &store);
+    first.until_live();
+    let (second, _) = held(&log, &store);
+    eventually("there are two members", || {
+        shown(&log, Duration::MAX).is_some_and(|group| group.members == 2)
+    });
+    // The first is in the middle of a block when it is taken for dead.
+    first_waits.store(true, Ordering::SeqCst);
+    log.play(&chain().block([pay("alice", "bob", 1)]));
+    std::thread::sleep(Duration::from_millis(500));
+    let before = store.rows();
+    let path = format!("{}-groups", log.url().trim_start_matches("sqlite:"));
+    let groups = rusqlite::Connection::open(path).unwrap();
+    groups
+        .execute_batch(
+            "BEGIN IMMEDIATE;
+             DELETE FROM subscription WHERE member = (SELECT min(id) FROM member);
+             DELETE FROM member WHERE id = (SELECT min(id) FROM member);
+             UPDATE consumer_group SET generation = generation + 1;
+             COMMIT",
+        )
+        .unwrap();
+    second.until("the second takes over", |monitor| monitor.status().state == State::Live);
+    assert_ne!(store.rows(), before);
+    let after = store.rows();
+    first_waits.store(false, Ordering::SeqCst);
+    let ended = first.ended();
+    assert!(matches!(ended, Err(Error::Superseded { .. })), "{ended:?}");
+    assert_eq!(store.rows(), after);
+    second.stop().unwrap();
+    assert_eq!(store.rows().confirmed, confirmed(&log.chain));
+}
