@@ -7,9 +7,14 @@ use crate::position::Position;
 /// An ordered fold over the log: state of your own that every change brings forward, with its position stored in it.
 ///
 /// One member of a group is active, the others stand by. Changes come one by one, in the order of the log, none left out
-/// and none twice: each says the position before it and after it. An error stops the consumer, it never skips.
+/// and none twice: each says the position before it and after it. An error stops the consumer, it never skips; what was
+/// applied since the last commit must not be committed then.
+///
+/// Where members on several machines share a store, let its transaction compare the stored position with `before`, too: a
+/// member that was paused for long learns late that another one has taken over.
 pub trait Projection: Send {
-    /// The position stored with the state; `None` where it is empty. Asked once, at the start.
+    /// The position stored with the state; `None` where it is empty. Asked once, when this member becomes the active one:
+    /// until then another one may have gone on with the same store.
     ///
     /// # Errors
     /// What the store said.
