@@ -141,3 +141,110 @@ impl Letters {
         self.open.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dlq::Source;
+    use bitcoin::hashes::Hash;
+    use proptest::prelude::*;
+
+    /// Events of a partition: the transaction of each offset.
+    const EVENTS: [u8; 12] = [0, 1, 0, 2, 0, 1, 1, 2, 0, 2, 1, 0];
+
+    fn key(offset: usize) -> Txid {
+        Txid::from_byte_array([EVENTS[offset]; 32])
+    }
+
+    fn source(offset: usize) -> Source {
+        Source { topic: "t".into(), partition: 0, offset: offset as i64 }
+    }
+
+    fn rejected(offset: usize) -> (Txid, Note) {
+        let note = Note::Rejected { source: source(offset), error: String::new(), attempts: 1 };
+        (key(offset), note)
+    }
+
+    fn any_note() -> impl Strategy<Value = (Txid, Note)> {
+        let offset = || 0..EVENTS.len();
+        prop_oneof![
+            offset().prop_map(rejected),
+            offset().prop_map(|offset| (key(offset), Note::Parked(source(offset)))),
+            offset().prop_map(|offset| (key(offset), Note::Retry)),
+            offset().prop_map(|offset| (key(offset), Note::Done(source(offset)))),
+            offset().prop_map(|offset| (key(offset), Note::Dropped(source(offset)))),
+        ]
+    }
+
+    fn fold(notes: &[(Txid, Note)]) -> Letters {
+        let mut letters = Letters::default();
+        (0..).zip(notes).for_each(|(place, (txid, note))| letters.apply(place, 0, *txid, note));
+        letters
+    }
+
+    proptest! {
+        /// Whatever has been written: one letter of a transaction is due at most, in order it is the first one, and it is never
+        /// one that waits for a person.
+        #[test]
+        fn what_is_due_keeps_the_order(notes in prop::collection::vec(any_note(), 0..60)) {
+            let mut letters = fold(&notes);
+            for order in [KeyOrder::OrderedByKey, KeyOrder::Independent] {
+                // As a lane asks that begins with the topic as it is.
+                letters.stirred = letters.by_key.keys().copied().collect();
+                let due = letters.due(order);
+                let keys: BTreeSet<_> = due.iter().map(|(_, letter)| letter.txid).collect();
+                prop_assert_eq!(keys.len(), due.len());
+                for (offset, letter) in due {
+                    prop_assert!(letter.state != State::Rejected && letters.is_open(offset));
+                    prop_assert!(order == KeyOrder::Independent || !letters.holds_back(&letter.txid, offset));
+                }
+            }
+        }
+
+        /// After a retry of every transaction, handling what is due until nothing is leaves nothing, in the order of each
+        /// transaction, and a lane that has followed record by record knows as much as one that starts in the middle.
+        #[test]
+        fn a_retry_of_everything_resolves_everything(notes in prop::collection::vec(any_note(), 0..60), restart in any::<bool>()) {
+            for order in [KeyOrder::OrderedByKey, KeyOrder::Independent] {
+                let mut notes = notes.clone();
+                notes.extend((0..EVENTS.len()).map(|offset| (key(offset), Note::Retry)));
+                let mut letters = fold(&notes);
+                let (all, mut handled) = (letters.len(), Vec::new());
+                loop {
+                    if restart {
+                        letters = fold(&notes);
+                    }
+                    let Some((offset, letter)) = letters.due(order).into_iter().next() else { break };
+                    handled.push((letter.txid, offset));
+                    notes.push((letter.txid, Note::Done(source(offset as usize))));
+                    letters.apply(0, 0, letter.txid, &Note::Done(source(offset as usize)));
+                }
+                prop_assert!(letters.is_empty());
+                prop_assert_eq!(handled.len(), all);
+                for number in 0..3 {
+                    let txid = Txid::from_byte_array([number; 32]);
+                    prop_assert!(handled.iter().filter(|(of, _)| *of == txid).is_sorted());
+                }
+            }
+        }
+
+        /// A record that is there twice, as after an append whose end nobody knows, says the same.
+        #[test]
+        fn a_record_that_is_there_twice_says_the_same(notes in prop::collection::vec(any_note(), 0..60)) {
+            let twice: Vec<_> = notes.iter().flat_map(|note| [note.clone(), note.clone()]).collect();
+            let states = |letters: &Letters| letters.iter().map(|(offset, letter)| (offset, letter.state)).collect::<Vec<_>>();
+            prop_assert_eq!(states(&fold(&twice)), states(&fold(&notes)));
+        }
+    }
+
+    #[test]
+    fn a_letter_refused_again_holds_the_others_back_again() {
+        let mut letters = fold(&[rejected(0), (key(2), Note::Parked(source(2))), (key(0), Note::Retry)]);
+        assert_eq!(letters.due(KeyOrder::OrderedByKey).len(), 1);
+        let (txid, note) = rejected(0);
+        letters.apply(3, 0, txid, &note);
+        assert_eq!(letters.due(KeyOrder::OrderedByKey), []);
+        letters.apply(4, 0, txid, &Note::Dropped(source(0)));
+        assert_eq!(letters.due(KeyOrder::OrderedByKey)[0].0, 2);
+    }
+}

@@ -281,6 +281,13 @@ impl Lane {
             Origin::Letter { attempts, .. } => attempts,
             Origin::Live(_) | Origin::Rerun { .. } => 0,
         };
+        let outcome = match verdict {
+            Verdict::Done => "handled",
+            Verdict::Rejected { .. } => "rejected",
+            Verdict::GaveUp { .. } => "given_up",
+            Verdict::Unreadable(_) => "unreadable",
+        };
+        metrics::counter!("sluice_handler_events_total", "outcome" => outcome).increment(1);
         match verdict {
             Verdict::Done => match origin {
                 Origin::Letter { .. } => {

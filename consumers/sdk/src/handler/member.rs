@@ -162,6 +162,7 @@ impl<H: Handler> Member<H> {
         if now >= self.commit_due {
             self.commit_due = now + COMMIT_INTERVAL;
             self.commit()?;
+            self.measure();
         }
         if self.lanes.values().any(Lane::is_busy) {
             self.hear(BUSY_WAIT)?;
@@ -277,6 +278,12 @@ impl<H: Handler> Member<H> {
             }
             error => Err(error.into()),
         }
+    }
+
+    fn measure(&self) {
+        let letters: usize = self.lanes.values().map(|lane| lane.side.letters.len()).sum();
+        metrics::gauge!("sluice_handler_partitions").set(self.lanes.len() as f64);
+        metrics::gauge!("sluice_handler_dead_letters").set(letters as f64);
     }
 
     /// Takes up nothing more, waits for what is at work, and commits.

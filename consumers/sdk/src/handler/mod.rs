@@ -27,9 +27,11 @@ mod workers;
 
 use std::future::Future;
 
-use sluice_schemas::{MempoolEvent, TransactionEvent};
+use sluice_log::{Committed, GroupInfo};
+use sluice_runtime::start;
+use sluice_schemas::{EventKind, MempoolEvent, TransactionEvent};
 
-use crate::{BoxError, Consumer, Shutdown};
+use crate::{BoxError, ChainLog, Consumer, Shutdown, Start};
 
 pub use member::run;
 pub use retry::{Exhausted, LONGEST_RETRY, RetryPolicy};
@@ -92,6 +94,9 @@ pub enum Error {
     /// The log failed, or holds what this member cannot read.
     #[error(transparent)]
     Log(#[from] sluice_log::Error),
+    /// There is no such place to start at.
+    #[error("cannot start there")]
+    Start(#[from] start::Error),
     /// The name of the group cannot be used.
     #[error("group {group:?} cannot be used: {reason}")]
     Group {
@@ -122,7 +127,7 @@ pub enum Error {
     },
     /// So many letters tell of a broken handler, not of broken events.
     #[error(
-        "{topic}/{partition} has {letters} dead letters of group {group}; mend the handler, then `sluice dlq retry {group} --all`"
+        "{topic}/{partition} has {letters} dead letters of group {group}; mend the handler, then `sluice dlq retry {group} all`"
     )]
     TooManyLetters {
         /// The group.
@@ -144,6 +149,8 @@ impl Consumer {
     /// work, in this process or others. Blocks; handlers run on the caller's tokio runtime where there is one of several
     /// threads, else on threads of their own.
     ///
+    /// A group that has committed nothing yet begins where the consumer is to start.
+    ///
     /// # Errors
     /// What stopped the member. What was done before is committed, the rest comes again.
     pub fn handle<H: Handler>(
@@ -152,6 +159,33 @@ impl Consumer {
         settings: &HandlerSettings,
         stop: &Shutdown,
     ) -> Result<(), Error> {
+        begin(self.log(), self.group(), settings, self.starts_at())?;
         run(handler, self.log(), self.group(), settings, stop)
+    }
+}
+
+/// Places a group that has committed nothing yet.
+fn begin(chain: &ChainLog, group: &str, settings: &HandlerSettings, start: Start) -> Result<(), Error> {
+    if start == Start::Genesis {
+        return Ok(());
+    }
+    let is_it = |info: &GroupInfo| info.name == group && !info.committed.is_empty();
+    if chain.log.groups()?.iter().any(is_it) {
+        return Ok(());
+    }
+    let mempool = (settings.mempool == MempoolEvents::Handled).then_some(EventKind::Mempool);
+    let mut offsets = Vec::new();
+    for kind in [EventKind::Transaction].into_iter().chain(mempool) {
+        let places = start.locate(chain, kind)?.into_iter();
+        offsets.extend(places.map(|at| Committed {
+            topic: at.topic,
+            partition: at.partition,
+            offset: at.offset,
+        }));
+    }
+    match chain.log.reset_group(group, &offsets) {
+        // Another member has been faster.
+        Ok(()) | Err(sluice_log::Error::GroupRunning { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }

@@ -49,6 +49,11 @@ impl Ledger {
         open(self.kind, &self.dir, &self.prefix)
     }
 
+    /// A group of this test's own: on Kafka, tests share them.
+    pub(crate) fn group(&self) -> String {
+        format!("{}-group", self.prefix)
+    }
+
     /// Connects a block with these transactions, beside its coinbase, which is of no interest here.
     pub(crate) fn connect(&mut self, transactions: &[u64]) {
         let height = self.blocks.len() as i32;

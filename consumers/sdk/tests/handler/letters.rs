@@ -24,7 +24,7 @@ fn ordered() -> HandlerSettings {
 }
 
 fn letters(ledger: &Ledger) -> Vec<DeadLetter> {
-    Desk::open(&ledger.open(), "g").unwrap().map_or(Vec::new(), |desk| desk.letters().collect())
+    Desk::open(&ledger.open(), &ledger.group()).unwrap().map_or(Vec::new(), |desk| desk.letters().collect())
 }
 
 /// Waits for the letters of the group, in the order of the log, to stand like this.
@@ -37,7 +37,7 @@ fn expect_letters(ledger: &Ledger, states: &[State]) -> Vec<DeadLetter> {
 }
 
 fn retry(ledger: &Ledger, number: u64) {
-    let desk = Desk::open(&ledger.open(), "g").unwrap().unwrap();
+    let desk = Desk::open(&ledger.open(), &ledger.group()).unwrap().unwrap();
     desk.retry(&BTreeSet::from([txid(number)]), 0).unwrap();
 }
 
@@ -48,12 +48,12 @@ fn poison_holds_back_the_later_events_of_its_transaction_until_it_is_redriven_in
         _ => Answer::Ok,
     });
     ledger.connect(&[1, 2, 3]);
-    let member = Member::start(ledger.open(), "g", &ordered(), &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &ordered(), &probe);
     probe.expect([2, 3]);
     let [letter] = &expect_letters(&ledger, &[State::Rejected])[..] else { panic!() };
     assert_eq!((letter.error.as_str(), letter.letter.attempts), ("no such customer", 1));
     let chain = ledger.open();
-    let record = Desk::open(&chain, "g").unwrap().unwrap().record(letter).unwrap();
+    let record = Desk::open(&chain, &ledger.group()).unwrap().unwrap().record(letter).unwrap();
     assert_eq!(chain.decode::<TransactionEvent>(&record).unwrap().transaction.txid, txid(1));
 
     ledger.disconnect();
@@ -63,7 +63,7 @@ fn poison_holds_back_the_later_events_of_its_transaction_until_it_is_redriven_in
     member.stop();
     // What is held back survives the members: the topic says so.
     ledger.disconnect();
-    let member = Member::start(ledger.open(), "g", &ordered(), &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &ordered(), &probe);
     expect_letters(&ledger, &[State::Rejected, State::Parked, State::Parked, State::Parked]);
     assert_eq!(probe.of(1), [0; 0]);
 
@@ -80,7 +80,7 @@ fn poison_holds_back_the_later_events_of_its_transaction_until_it_is_redriven_in
     member.stop();
     probe.answers(|_| Answer::Ok);
     retry(&ledger, 1);
-    let member = Member::start(ledger.open(), "g", &ordered(), &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &ordered(), &probe);
     probe.expect_of(1, &[1, 2, 3, 4]);
     expect_letters(&ledger, &[]);
     ledger.connect(&[1]);
@@ -95,7 +95,7 @@ fn independent_events_go_on(kind: LogKind) {
         _ => Answer::Ok,
     });
     ledger.connect(&[1]);
-    let member = Member::start(ledger.open(), "g", &settings(), &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &settings(), &probe);
     expect_letters(&ledger, &[State::Rejected]);
     ledger.disconnect();
     probe.expect_of(1, &[2]);
@@ -114,9 +114,9 @@ fn a_dropped_letter_lets_those_behind_it_go_on(kind: LogKind) {
     });
     ledger.connect(&[1]);
     ledger.disconnect();
-    let member = Member::start(ledger.open(), "g", &ordered(), &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &ordered(), &probe);
     let letters = expect_letters(&ledger, &[State::Rejected, State::Parked]);
-    Desk::open(&ledger.open(), "g").unwrap().unwrap().forget(&letters[..1], 0).unwrap();
+    Desk::open(&ledger.open(), &ledger.group()).unwrap().unwrap().forget(&letters[..1], 0).unwrap();
     probe.expect_of(1, &[2]);
     expect_letters(&ledger, &[]);
     member.stop();
@@ -129,14 +129,14 @@ fn a_failure_that_does_not_pass_becomes_a_letter(kind: LogKind) {
         _ => Answer::Ok,
     });
     ledger.connect(&[1, 2]);
-    let member = Member::start(ledger.open(), "g", &settings(), &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &settings(), &probe);
     probe.expect([2]);
     let letters = expect_letters(&ledger, &[State::Rejected]);
     assert_eq!((letters[0].error.as_str(), letters[0].letter.attempts), ("the database is down", 3));
     member.stop();
     // It is committed: a restart does not meet it again.
     let before = probe.attempts_at(1);
-    let member = Member::start(ledger.open(), "g", &settings(), &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &settings(), &probe);
     ledger.connect(&[3]);
     probe.expect([3]);
     member.stop();
@@ -151,7 +151,7 @@ fn a_handler_that_panics_takes_no_event_with_it(kind: LogKind) {
     });
     let all: Vec<u64> = (0..40).collect();
     ledger.connect(&all);
-    let member = Member::start(ledger.open(), "g", &settings(), &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &settings(), &probe);
     probe.expect(all.into_iter().filter(|number| *number != 5));
     let letters = expect_letters(&ledger, &[State::Rejected]);
     assert_eq!(letters[0].letter.txid, txid(5));

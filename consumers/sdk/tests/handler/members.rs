@@ -1,7 +1,7 @@
 //! Members share partitions, and hand them over.
 
 use sluice_consumer::handler::{Error, Exhausted};
-use sluice_consumer::{HandlerSettings, MempoolEvents};
+use sluice_consumer::{Consumer, HandlerSettings, MempoolEvents, Start};
 use sluice_test_support::{LogKind, soon};
 
 use crate::ledger::Ledger;
@@ -11,6 +11,7 @@ use crate::probe::{Answer, Member, Probe, settings};
 on_both_logs!(
     two_members_share_the_partitions_and_one_that_leaves_hands_them_over,
     a_restart_goes_on_after_what_was_done,
+    a_new_group_begins_where_it_is_told_to,
     an_event_that_cannot_be_read_stops_the_member_and_is_never_skipped,
     a_failure_that_passes_is_tried_again,
     giving_up_may_stop_the_member,
@@ -20,8 +21,8 @@ on_both_logs!(
 fn two_members_share_the_partitions_and_one_that_leaves_hands_them_over(kind: LogKind) {
     let mut ledger = Ledger::new(kind);
     let (first, second) = (Probe::willing(), Probe::willing());
-    let one = Member::start(ledger.open(), "g", &settings(), &first);
-    let other = Member::start(ledger.open(), "g", &settings(), &second);
+    let one = Member::start(ledger.open(), &ledger.group(), &settings(), &first);
+    let other = Member::start(ledger.open(), &ledger.group(), &settings(), &second);
     let mut numbers = 0..;
     soon("both have handled something", || {
         let some: Vec<u64> = numbers.by_ref().take(20).collect();
@@ -43,16 +44,33 @@ fn a_restart_goes_on_after_what_was_done(kind: LogKind) {
     let mut ledger = Ledger::new(kind);
     let probe = Probe::willing();
     ledger.connect(&[1, 2, 3, 4, 5]);
-    let member = Member::start(ledger.open(), "g", &settings(), &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &settings(), &probe);
     probe.expect(1..=5);
     member.stop();
     ledger.connect(&[6, 7]);
-    let member = Member::start(ledger.open(), "g", &settings(), &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &settings(), &probe);
     probe.expect(1..=7);
     member.stop();
     let mut seen: Vec<_> = probe.seen().iter().map(|seen| seen.number).collect();
     seen.sort_unstable();
     assert_eq!(seen, [1, 2, 3, 4, 5, 6, 7], "nothing comes twice when a member stops in good order");
+}
+
+fn a_new_group_begins_where_it_is_told_to(kind: LogKind) {
+    let mut ledger = Ledger::new(kind);
+    (1..=3).for_each(|number| ledger.connect(&[number]));
+    let probe = Probe::willing();
+    let consumer = Consumer::new(ledger.open(), &ledger.group()).start(Start::Height(3));
+    let member = Member::of(&consumer, &settings(), &probe);
+    probe.expect([3]);
+    member.stop();
+    ledger.connect(&[4]);
+    // Only the first start counts.
+    let consumer = consumer.start(Start::Height(1));
+    let member = Member::of(&consumer, &settings(), &probe);
+    probe.expect([4]);
+    member.stop();
+    assert_eq!(probe.seen().iter().map(|seen| seen.number).collect::<Vec<_>>(), [3, 4]);
 }
 
 fn an_event_that_cannot_be_read_stops_the_member_and_is_never_skipped(kind: LogKind) {
@@ -61,7 +79,7 @@ fn an_event_that_cannot_be_read_stops_the_member_and_is_never_skipped(kind: LogK
     ledger.connect(&[7]);
     let (partition, offset) = ledger.poison(7);
     for _ in 0..2 {
-        let error = Member::start(ledger.open(), "g", &settings(), &probe).failure();
+        let error = Member::start(ledger.open(), &ledger.group(), &settings(), &probe).failure();
         let Error::Log(cause) = &error else { panic!("{error}") };
         let line = format!("{cause}: {}", std::error::Error::source(cause).unwrap());
         let place = format!("at offset {offset} of {}/{partition}", ledger.open().topics.transactions);
@@ -77,7 +95,7 @@ fn a_failure_that_passes_is_tried_again(kind: LogKind) {
         1 if tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 2 => Answer::Retry,
         _ => Answer::Ok,
     });
-    let member = Member::start(ledger.open(), "g", &settings(), &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &settings(), &probe);
     probe.expect([1, 2]);
     member.stop();
     assert_eq!((probe.attempts_at(1), probe.attempts_at(2)), (3, 1));
@@ -89,11 +107,11 @@ fn giving_up_may_stop_the_member(kind: LogKind) {
     let mut stops = settings();
     stops.retry.exhausted = Exhausted::Stop;
     let probe = Probe::new(|_| Answer::Retry);
-    let error = Member::start(ledger.open(), "g", &stops, &probe).failure();
+    let error = Member::start(ledger.open(), &ledger.group(), &stops, &probe).failure();
     assert!(matches!(error, Error::GaveUp { attempts: 3, .. }), "{error}");
     assert!(error.to_string().ends_with("after 3 attempts: the database is down"), "{error}");
     probe.answers(|_| Answer::Ok);
-    let member = Member::start(ledger.open(), "g", &stops, &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &stops, &probe);
     probe.expect([1]);
     member.stop();
 }
@@ -106,8 +124,8 @@ fn mempool_events_come_where_they_are_asked_for(kind: LogKind) {
     let (with, without) = (Probe::willing(), Probe::willing());
     let asked = HandlerSettings { mempool: MempoolEvents::Handled, ..settings() };
     let members = [
-        Member::start(ledger.open(), "with", &asked, &with),
-        Member::start(ledger.open(), "without", &settings(), &without),
+        Member::start(ledger.open(), &format!("{}-with", ledger.group()), &asked, &with),
+        Member::start(ledger.open(), &format!("{}-without", ledger.group()), &settings(), &without),
     ];
     with.expect([3]);
     without.expect([3]);

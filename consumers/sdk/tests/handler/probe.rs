@@ -158,8 +158,12 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn start(chain: ChainLog, group: &str, settings: &HandlerSettings, probe: &Probe) -> Self {
+        Self::of(&Consumer::new(chain, group), settings, probe)
+    }
+
+    pub(crate) fn of(consumer: &Consumer, settings: &HandlerSettings, probe: &Probe) -> Self {
         let (stop, probe, settings) = (Shutdown::default(), probe.clone(), settings.clone());
-        let consumer = Consumer::new(chain, group);
+        let consumer = consumer.clone();
         let thread = std::thread::spawn({
             let stop = stop.clone();
             move || consumer.handle(probe, &settings, &stop)

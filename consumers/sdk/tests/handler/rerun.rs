@@ -19,12 +19,12 @@ on_both_logs!(
 );
 
 fn request(ledger: &Ledger, first: i32, last: i32, id: &str) -> Result<u64, Refusal> {
-    Desk::new(&ledger.open(), "g").request(first..=last, id, 0)
+    Desk::new(&ledger.open(), &ledger.group()).request(first..=last, id, 0)
 }
 
 /// Waits until nothing is left to send again.
 fn expect_over(ledger: &Ledger) {
-    let desk = Desk::new(&ledger.open(), "g");
+    let desk = Desk::new(&ledger.open(), &ledger.group());
     soon("the rerun is over", || {
         let open = desk.open().unwrap();
         if open.is_empty() { Ok(()) } else { Err(open) }
@@ -44,7 +44,7 @@ fn a_range_comes_again_beside_live_events(kind: LogKind) {
     ledger.disconnect();
     (3..=5).for_each(|height| ledger.connect(&block(height)));
     let probe = Probe::willing();
-    let member = Member::start(ledger.open(), "g", &settings(), &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &settings(), &probe);
     probe.expect(block(5));
     assert_eq!(request(&ledger, 2, 3, "a").unwrap(), 2);
     expect_over(&ledger);
@@ -72,7 +72,7 @@ fn a_live_event_wins_over_one_that_is_sent_again(kind: LogKind) {
     let probe = Probe::willing();
     // One at a time, so that one that waits holds all others of its partition back.
     let one = HandlerSettings { concurrency: 1, ..settings() };
-    let member = Member::start(ledger.open(), "g", &one, &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &one, &probe);
     probe.expect((1..=3).flat_map(block));
     let gate = Gate::default();
     probe.answers({
@@ -109,7 +109,7 @@ fn what_is_sent_again_never_comes_after_newer_events_while_the_chain_reorganises
     (1..=8).for_each(|height| ledger.connect(&block(height)));
     let probe = Probe::willing();
     let narrow = HandlerSettings { concurrency: 2, ..settings() };
-    let members = [0, 1].map(|_| Member::start(ledger.open(), "g", &narrow, &probe));
+    let members = [0, 1].map(|_| Member::start(ledger.open(), &ledger.group(), &narrow, &probe));
     probe.expect((1..=8).flat_map(block));
     for round in 0..6 {
         let tip = 8 + round;
@@ -134,7 +134,7 @@ fn a_rerun_goes_on_after_a_restart(kind: LogKind) {
     (1..=3).for_each(|height| ledger.connect(&block(height)));
     let probe = Probe::willing();
     let one = HandlerSettings { concurrency: 1, ..settings() };
-    let member = Member::start(ledger.open(), "g", &one, &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &one, &probe);
     probe.expect((1..=3).flat_map(block));
     // Asked for while no member runs, and cut short twice.
     member.stop();
@@ -145,13 +145,13 @@ fn a_rerun_goes_on_after_a_restart(kind: LogKind) {
         move |tx| if tx.height == 2 { Answer::Wait(gate.clone()) } else { Answer::Ok }
     });
     let before = probe.seen().len();
-    let member = Member::start(ledger.open(), "g", &one, &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &one, &probe);
     soon("some have come again", || if probe.seen().len() > before { Ok(()) } else { Err(()) });
     gate.open();
     member.stop();
     // A reorg while nobody runs: what is left of the request knows of it.
     ledger.disconnect();
-    let member = Member::start(ledger.open(), "g", &one, &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &one, &probe);
     expect_over(&ledger);
     ledger.connect(&[99]);
     probe.expect([99]);
@@ -169,10 +169,10 @@ fn what_cannot_be_sent_again_is_refused(kind: LogKind) {
     let mut ledger = Ledger::new(kind);
     (1..=2).for_each(|height| ledger.connect(&block(height)));
     let refusal = |first, last| request(&ledger, first, last, "a").unwrap_err().to_string();
-    assert_eq!(refusal(1, 2), "there is no group g");
+    assert_eq!(refusal(1, 2), format!("there is no group {}", ledger.group()));
     assert_eq!(refusal(1, 9), "there is no block 9 yet: the log has come to height 2 only");
     let probe = Probe::new(|tx| if tx.height == 2 { Answer::Wait(Gate::default()) } else { Answer::Ok });
-    let member = Member::start(ledger.open(), "g", &settings(), &probe);
+    let member = Member::start(ledger.open(), &ledger.group(), &settings(), &probe);
     probe.expect(block(1));
     soon("something is committed", || match request(&ledger, 1, 2, "a") {
         Err(Refusal::NotReached { .. }) => Ok(()),
@@ -180,9 +180,9 @@ fn what_cannot_be_sent_again_is_refused(kind: LogKind) {
     });
     probe.answers(|_| Answer::Ok);
     member.stop();
-    let desk = Desk::new(&ledger.open(), "g");
+    let desk = Desk::new(&ledger.open(), &ledger.group());
     assert_eq!(desk.open().unwrap(), []);
-    let member = Member::start(ledger.open(), "g", &settings(), &Probe::willing());
+    let member = Member::start(ledger.open(), &ledger.group(), &settings(), &Probe::willing());
     soon("all is committed", || request(&ledger, 1, 2, "a").map_err(|error| error.to_string()));
     member.stop();
     // Taken back, it is not done.

@@ -23,8 +23,7 @@ pub(crate) struct Rerun {
     chain: ChainLog,
     follow: Follow,
     phase: Phase,
-    /// The lowest height disconnected behind the watermark.
-    lowest: i32,
+    newer: Newer,
     tracker: Tracker,
     queue: VecDeque<Record>,
 }
@@ -38,6 +37,33 @@ enum Phase {
     Reading { run: usize },
     /// Has read everything.
     Read,
+}
+
+/// Which blocks of the best chain as of a chain event have been disconnected since.
+///
+/// One number is enough. A `DISCONNECTED` of height h leaves a tip below h: whatever the chain held at h and above is no
+/// longer on it, and was disconnected by this event or, tip first, by one before it.
+#[derive(Clone, Copy, Debug)]
+struct Newer {
+    sequence: i64,
+    /// The lowest height disconnected.
+    lowest: i32,
+}
+
+impl Newer {
+    fn after(sequence: i64) -> Self {
+        Self { sequence, lowest: i32::MAX }
+    }
+
+    fn saw(&mut self, sequence: i64, action: Action, height: i32) {
+        if action == Action::Disconnected && sequence > self.sequence {
+            self.lowest = self.lowest.min(height);
+        }
+    }
+
+    fn has(&self, height: i32) -> bool {
+        height >= self.lowest
+    }
 }
 
 /// What became of an event.
@@ -63,7 +89,7 @@ impl Rerun {
             chain: chain.clone(),
             follow: opened.pop().expect("a log gives as many readers as it was asked for"),
             phase: Phase::Looking { until },
-            lowest: i32::MAX,
+            newer: Newer::after(open.request.sequence),
             tracker: Tracker::default(),
             queue: VecDeque::new(),
         })
@@ -76,14 +102,12 @@ impl Rerun {
 
     /// A live event has been taken up.
     pub(crate) fn saw(&mut self, event: &TransactionEvent) {
-        if event.action == Action::Disconnected && event.sequence > self.open.request.sequence {
-            self.lowest = self.lowest.min(event.height);
-        }
+        self.newer.saw(event.sequence, event.action, event.height);
     }
 
-    /// Whether an event of a block of this height has, or may have, a newer live event of the same transaction.
+    /// Whether an event of a block of this height has a newer live event of the same transaction.
     pub(crate) fn is_superseded(&self, height: i32) -> bool {
-        height >= self.lowest
+        self.newer.has(height)
     }
 
     /// Reads some more, as far as that goes without waiting.
@@ -157,5 +181,41 @@ impl Rerun {
     /// Where to go on after a restart, where that has moved since the last call.
     pub(crate) fn progress(&mut self) -> Option<(i64, Tally)> {
         self.tracker.take_ready().map(|next| (next, self.open.tally))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Chains that grow and reorganise by chance: after each event, the number says of each block of the chain as it was
+        /// at the watermark whether it has been disconnected since.
+        #[test]
+        fn the_lowest_height_disconnected_tells_every_block_that_was(
+            steps in prop::collection::vec(any::<bool>(), 1..120), watermark in 0..120_usize,
+        ) {
+            let watermark = watermark.min(steps.len() - 1);
+            // Each block is the sequence that connected it.
+            let mut chain: Vec<usize> = Vec::new();
+            let (mut asked, mut gone) = (Vec::new(), Vec::new());
+            let mut newer = Newer::after(watermark as i64);
+            for (sequence, connects) in steps.into_iter().enumerate() {
+                if connects || chain.is_empty() {
+                    newer.saw(sequence as i64, Action::Connected, chain.len() as i32);
+                    chain.push(sequence);
+                } else {
+                    gone.extend(chain.pop().filter(|_| sequence > watermark));
+                    newer.saw(sequence as i64, Action::Disconnected, chain.len() as i32);
+                }
+                if sequence == watermark {
+                    asked.clone_from(&chain);
+                }
+                for (height, block) in asked.iter().enumerate() {
+                    prop_assert_eq!(newer.has(height as i32), gone.contains(block), "block {} at {}", block, height);
+                }
+            }
+        }
     }
 }
