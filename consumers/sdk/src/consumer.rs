@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sluice_log::chain::ChainLog;
 use sluice_runtime::shutdown::Shutdown;
 use sluice_runtime::start::Start;
-use sluice_schemas::{Action, ChainEvent};
+use sluice_schemas::{Action, ChainEvent, Topics};
 use tracing::{info, warn};
 
 use crate::BoxError;
@@ -24,6 +24,8 @@ use crate::watch::Watch;
 const WAIT: Duration = Duration::from_millis(200);
 /// Time between two commits at the tip, at most.
 const LIVE_TIME: Duration = Duration::from_millis(50);
+/// Time from one look for missing topics to the next.
+const TOPICS_TURN: Duration = Duration::from_millis(200);
 /// How often a standing-by member looks whether it is its turn.
 const STANDBY_TURN: Duration = Duration::from_millis(50);
 /// Joining a group takes some seconds; after this long it is certain that another member is active.
@@ -135,6 +137,9 @@ impl Consumer {
         projection: &mut P,
         stop: &Shutdown,
     ) -> Result<(), Error> {
+        if !self.await_topics(stop)? {
+            return Ok(());
+        }
         let member = Member::join(&self.chain, &self.group)?;
         let since = Instant::now();
         let mut told = false;
@@ -165,6 +170,25 @@ impl Consumer {
         let mut active =
             Active { consumer: self, projection, feed, member: &member, pending, was_live: false };
         active.follow(stop)
+    }
+
+    /// Waits until a producer has made the log's topics. Says whether to go on.
+    fn await_topics(&self, stop: &Shutdown) -> Result<bool, Error> {
+        let Topics { blocks, transactions, mempool, .. } = &self.chain.topics;
+        let mut told = false;
+        for topic in [blocks, transactions, mempool] {
+            while self.chain.log.topic(topic)?.is_none() {
+                if !std::mem::replace(&mut told, true) {
+                    info!(group = self.group, topic, "the log has no such topic yet, waiting for a producer");
+                }
+                self.monitor.troubled(format!("the log has no topic {topic} yet"));
+                if !stop.sleep(TOPICS_TURN) {
+                    return Ok(false);
+                }
+            }
+        }
+        self.monitor.untroubled();
+        Ok(true)
     }
 }
 
@@ -198,7 +222,7 @@ impl<P: Projection + ?Sized> Active<'_, P> {
                 }
                 Err(error) if error.is_transient() => {
                     warn!(group = self.consumer.group, %error, "the log cannot be read, trying again");
-                    monitor.troubled(&error);
+                    monitor.troubled(error.to_string());
                     // It may take long, and what has been applied is sound.
                     self.commit()?;
                     stop.sleep(RETRY_PAUSE);

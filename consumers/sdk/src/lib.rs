@@ -5,8 +5,8 @@
 //!   <prefix>.transactions ├─► Consumer::project ─► Projection::apply ─► one atomic write, in your own store
 //!   <prefix>.mempool ─────┘
 //!
-//!   <prefix>.transactions ──► handler::run ──► Handler::handle          partitions shared by the members of a group
-//!                                                 └ refused ─► <prefix>.<group>.dlq
+//!   <prefix>.transactions ──► Consumer::handle ──► Handler::handle      partitions shared by the members of a group
+//!                                                     └ refused ─► <prefix>.<group>.dlq
 //! ```
 //!
 //! # Ten minutes

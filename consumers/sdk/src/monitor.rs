@@ -170,8 +170,15 @@ impl Monitor {
     }
 
     /// Something is wrong that may pass.
-    pub(crate) fn troubled(&self, error: &Error) {
-        self.lock().status.trouble = Some(error.to_string());
+    pub(crate) fn troubled(&self, reason: String) {
+        let mut inner = self.lock();
+        inner.status.trouble = Some(reason);
+        inner.progressed();
+    }
+
+    /// It has passed.
+    pub(crate) fn untroubled(&self) {
+        self.lock().status.trouble = None;
     }
 
     /// The consumer has ended.
@@ -241,4 +248,65 @@ fn chain_of(error: &dyn std::error::Error) -> String {
 
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::BlockHash;
+    use bitcoin::hashes::Hash;
+
+    use super::*;
+    use crate::position::BlockRef;
+
+    fn monitor() -> Monitor {
+        Monitor::new(2, Duration::from_secs(300))
+    }
+
+    fn at(sequence: i64) -> Position {
+        let tip = BlockRef { height: sequence as i32, hash: BlockHash::all_zeros() };
+        Position { sequence, tip, mempool: None }
+    }
+
+    fn behind(monitor: &Monitor, blocks: i64) {
+        monitor.lock().tail = Some(10 + blocks);
+    }
+
+    #[test]
+    fn a_consumer_is_ready_when_it_stands_by_or_is_not_far_behind() {
+        let monitor = monitor();
+        assert_eq!(monitor.ready(), Ok(()));
+        monitor.leads(Some(at(10)), 11);
+        assert_eq!(monitor.ready(), Err("at height 10, the log's is not known yet".to_owned()));
+        behind(&monitor, 3);
+        assert_eq!(monitor.ready(), Err("at height 10, 3 blocks behind the log".to_owned()));
+        behind(&monitor, 2);
+        assert_eq!(monitor.ready(), Ok(()));
+        monitor.troubled("the log is away".to_owned());
+        assert_eq!(monitor.ready(), Err("the log is away".to_owned()));
+        monitor.caught_up();
+        assert_eq!((monitor.ready(), monitor.status().state), (Ok(()), State::Live));
+        monitor.ended(&Ok(()));
+        assert!(monitor.ready().is_err());
+    }
+
+    #[test]
+    fn a_consumer_is_live_while_it_gets_on_be_it_within_one_block() {
+        let monitor = Monitor::new(2, Duration::ZERO);
+        monitor.leads(None, 0);
+        std::thread::sleep(Duration::from_millis(2));
+        assert_eq!(monitor.live(), Err("no progress for 0 s".to_owned()));
+        let monitor = Monitor::new(2, Duration::from_secs(300));
+        monitor.lock().progress = Instant::now().checked_sub(Duration::from_secs(400)).unwrap();
+        assert!(monitor.live().is_err());
+        monitor.counter().fetch_add(1, Ordering::Relaxed);
+        assert_eq!(monitor.live(), Ok(()));
+    }
+
+    #[test]
+    fn an_error_that_stopped_a_consumer_is_told_with_its_causes() {
+        let monitor = monitor();
+        monitor.ended(&Err(Error::Commit { sequence: 7, source: "the disk is full".into() }));
+        assert_eq!(monitor.live(), Err("failed to commit up to sequence 7: the disk is full".to_owned()));
+        assert_eq!(monitor.status().state, State::Failed);
+    }
 }

@@ -3,18 +3,18 @@
 mod groups;
 mod kafka;
 mod ledger;
+mod mempool;
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
-use bitcoin::hashes::Hash;
 use sluice_consumer::{
-    Batch, Change, Confirmation, Confirmations, Consumer, Error, Feed, MempoolInterest, Start, State,
+    Batch, ChainLog, Change, Confirmation, Confirmations, Consumer, Error, Feed, MempoolInterest, Start,
+    State,
 };
 use sluice_consumer_testkit::{Fault, Script, TestLog, chain, pay, returned};
-use sluice_log::NewRecord;
 use sluice_runtime::health::Health;
-use sluice_schemas::{Action, MempoolEvent, MempoolKind};
+use sluice_schemas::{Action, Codec, Network, Topics};
 
 use ledger::{Ledger, Running, Store, catch_up, confirmed, eventually};
 
@@ -253,51 +253,22 @@ fn a_cursor_on_a_branch_that_is_gone_is_given_the_undo_first() {
 }
 
 #[test]
-fn an_epoch_whose_start_is_no_longer_kept_begins_with_a_reset_and_is_told() {
-    // What retention leaves of an epoch: some partitions from early on, some from later, one empty.
-    let log = chain().blocks(1).takeover().build();
-    let mut writer = log.chain.log.writer("by-hand").unwrap();
-    let mut send = |partition: i32, sequence: i64| {
-        let event = MempoolEvent {
-            epoch: 9,
-            sequence,
-            chain_sequence: 1,
-            kind: MempoolKind::Added,
-            txid: bitcoin::Txid::hash(&sequence.to_le_bytes()),
-            transaction: None,
-            reason: None,
-            block_hash: None,
-            replaced_by: None,
-            first_seen: None,
-            observed_at: 0,
-            source: "by hand".into(),
-        };
-        let mut value = Vec::new();
-        log.chain.codec.encode(&event, &mut value);
-        let topic = &log.chain.topics.mempool;
-        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
-        writer.begin().unwrap();
-        writer
-            .send(&NewRecord { topic, partition, timestamp, key: b"", value: &value, headers: &[] })
-            .unwrap();
-        writer.commit().unwrap();
-    };
-    for (partition, sequence) in [(0, 10), (0, 14), (1, 20), (0, 21), (1, 22)] {
-        send(partition, sequence);
-    }
+fn a_consumer_that_is_there_before_the_log_has_topics_waits_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = sluice_log::open(&format!("sqlite:{}", folder.path().join("log.db").display())).unwrap();
+    let topics = Topics::of(Network::BtcRegtest);
+    let specs = topics.specs(3);
+    let early = ChainLog { log: log.clone(), codec: Codec::single_object(), topics };
     let store = Store::default();
-    let consumer = Consumer::new(log.chain.clone(), "cut");
-    let running = Running::start(consumer, Ledger::new(&store, MempoolInterest::Resumed));
+    let running =
+        Running::start(Consumer::new(early, "early"), Ledger::new(&store, MempoolInterest::Rebuilt));
+    eventually("it says what it waits for", || {
+        running.monitor.ready().is_err_and(|reason| reason.contains("no topic btc.regtest.blocks yet"))
+    });
+    log.ensure_topics(&specs).unwrap();
     running.until_live();
-    eventually("what is left is applied", || store.rows().mempool.len() == 3);
-    assert!(!store.rows().is_complete);
-    assert_eq!(store.rows().resets, 1);
-    // The next ones are given as they come, whichever partition they are in.
-    send(2, 23);
-    send(0, 24);
-    eventually("the next ones are applied", || store.rows().mempool.len() == 5);
+    assert_eq!(running.monitor.ready(), Ok(()));
     running.stop().unwrap();
-    assert_eq!(store.rows().position.unwrap().mempool.unwrap().sequence, 24);
 }
 
 #[test]
