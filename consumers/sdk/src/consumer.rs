@@ -6,32 +6,25 @@ use std::time::{Duration, Instant};
 use sluice_log::chain::ChainLog;
 use sluice_runtime::shutdown::Shutdown;
 use sluice_runtime::start::Start;
-use sluice_schemas::{Action, ChainEvent, Topics};
+use sluice_schemas::Topics;
 use tracing::{info, warn};
 
-use crate::BoxError;
-use crate::change::Change;
+use crate::active::{Active, Followed};
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::member::Member;
 use crate::monitor::Monitor;
 use crate::options::{DEFAULT_READY_LAG_BLOCKS, DEFAULT_STUCK_AFTER};
-use crate::position::MempoolPosition;
+use crate::position::Position;
 use crate::projection::Projection;
 use crate::watch::Watch;
 
-/// How long one wait for a change lasts; a stop is seen as soon.
-const WAIT: Duration = Duration::from_millis(200);
-/// Time between two commits at the tip, at most.
-const LIVE_TIME: Duration = Duration::from_millis(50);
 /// Time from one look for missing topics to the next.
 const TOPICS_TURN: Duration = Duration::from_millis(200);
 /// How often a standing-by member looks whether it is its turn.
 const STANDBY_TURN: Duration = Duration::from_millis(50);
 /// Joining a group takes some seconds; after this long it is certain that another member is active.
 const STANDBY_NOTICE: Duration = Duration::from_secs(10);
-/// Pause before the log is read again after an error that may pass.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How much may be applied between two commits while a consumer is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +47,11 @@ impl Default for Batch {
 #[derive(Clone)]
 pub struct Consumer {
     chain: ChainLog,
-    group: String,
+    pub(crate) group: String,
     start: Start,
-    batch: Batch,
+    pub(crate) batch: Batch,
     verify_blocks: bool,
-    monitor: Arc<Monitor>,
+    pub(crate) monitor: Arc<Monitor>,
 }
 
 impl Consumer {
@@ -141,6 +134,33 @@ impl Consumer {
             return Ok(());
         }
         let member = Member::join(&self.chain, &self.group)?;
+        let mut known: Option<Option<Position>> = None;
+        while self.stand_by(&member, stop)? {
+            // Asked now, not before: the member that was active until now may have gone on with the same store.
+            let position = projection.position().map_err(Error::Position)?;
+            if known.is_some_and(|known| known != position) {
+                // What the projection keeps in memory is of the past.
+                return Err(Error::Superseded { group: self.group.clone() });
+            }
+            let feed = self.feed(position)?.mempool(projection.mempool());
+            let feed = feed.watched(self.monitor.counter(), member.lead());
+            self.monitor.leads(position, feed.next_sequence());
+            member.commit(feed.next_offset());
+            info!(group = self.group, next_sequence = feed.next_sequence(), "following the log");
+            match Active::new(self, projection, feed, &member).follow(stop)? {
+                Followed::Stopped => break,
+                Followed::Superseded => {
+                    warn!(group = self.group, "not the active member any more, standing by");
+                    self.monitor.stands_by();
+                    known = Some(projection.position().map_err(Error::Position)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until this member is the active one. Says whether to go on.
+    fn stand_by(&self, member: &Member, stop: &Shutdown) -> Result<bool, Error> {
         let since = Instant::now();
         let mut told = false;
         while !member.leads()? {
@@ -150,26 +170,18 @@ impl Consumer {
                 told = true;
             }
             if !stop.sleep(STANDBY_TURN) {
-                return Ok(());
+                return Ok(false);
             }
         }
-        // Asked now, not before: the member that was active until now may have gone on with the same store.
-        let position = projection.position().map_err(Error::Position)?;
+        Ok(!stop.is_requested())
+    }
+
+    fn feed(&self, position: Option<Position>) -> Result<Feed, Error> {
         let feed = match position {
             Some(position) => Feed::resume(&self.chain, position.cursor())?,
             None => Feed::start(&self.chain, self.start)?,
         };
-        let feed = feed
-            .mempool(projection.mempool())
-            .verify_blocks(self.verify_blocks)
-            .watched(self.monitor.counter(), member.lead());
-        self.monitor.leads(position, feed.next_sequence());
-        member.commit(feed.next_offset());
-        info!(group = self.group, next_sequence = feed.next_sequence(), "following the log");
-        let pending = Pending::default();
-        let mut active =
-            Active { consumer: self, projection, feed, member: &member, pending, was_live: false };
-        active.follow(stop)
+        Ok(feed.verify_blocks(self.verify_blocks))
     }
 
     /// Waits until a producer has made the log's topics. Says whether to go on.
@@ -189,137 +201,5 @@ impl Consumer {
         }
         self.monitor.untroubled();
         Ok(true)
-    }
-}
-
-/// The active member at work.
-struct Active<'a, P: ?Sized> {
-    consumer: &'a Consumer,
-    projection: &'a mut P,
-    feed: Feed,
-    member: &'a Member,
-    pending: Pending,
-    /// Whether the tip has been reached once.
-    was_live: bool,
-}
-
-impl<P: Projection + ?Sized> Active<'_, P> {
-    fn follow(&mut self, stop: &Shutdown) -> Result<(), Error> {
-        let monitor = &self.consumer.monitor;
-        while !stop.is_requested() {
-            self.member.still_leads()?;
-            let wait = if self.pending.is_empty() { WAIT } else { Duration::ZERO };
-            match self.step(wait) {
-                Ok(true) => {}
-                Ok(false) => {
-                    // Nothing more is there: the tip, for now.
-                    self.commit()?;
-                    monitor.caught_up();
-                    if !std::mem::replace(&mut self.was_live, true) {
-                        let height = self.feed.position().map(|position| position.tip.height);
-                        info!(group = self.consumer.group, height, "caught up with the log");
-                    }
-                }
-                Err(error) if error.is_transient() => {
-                    warn!(group = self.consumer.group, %error, "the log cannot be read, trying again");
-                    monitor.troubled(error.to_string());
-                    // It may take long, and what has been applied is sound.
-                    self.commit()?;
-                    stop.sleep(RETRY_PAUSE);
-                }
-                Err(error) => return Err(error),
-            }
-            if self.pending.exceeds(&self.batch(), Instant::now()) {
-                self.commit()?;
-            }
-        }
-        self.commit()
-    }
-
-    /// At the tip, what others see is never held back for long, even where changes of the mempool come without a pause.
-    fn batch(&self) -> Batch {
-        let batch = self.consumer.batch;
-        let time = if self.was_live { batch.time.min(LIVE_TIME) } else { batch.time };
-        Batch { time, ..batch }
-    }
-
-    /// Takes and applies the next change. Says whether there was one.
-    fn step(&mut self, wait: Duration) -> Result<bool, Error> {
-        let began = Instant::now();
-        let monitor = &self.consumer.monitor;
-        let bytes = match self.feed.next(wait)? {
-            None => return Ok(false),
-            Some(Change::Block(mut change)) => {
-                let (event, after) = (change.event, change.after);
-                if let Err(source) = self.projection.apply(&mut change) {
-                    // Whatever it said, it was this that made it fail.
-                    self.member.still_leads()?;
-                    return Err(refused(event, source));
-                }
-                change.finish()?;
-                monitor.applied(event, after);
-                event.size.unsigned_abs()
-            }
-            Some(Change::Mempool(change)) => {
-                let MempoolPosition { epoch, sequence } = change.after;
-                let size = change.event.transaction.as_ref().map_or(0, |transaction| transaction.size);
-                self.projection.apply_mempool(&change).map_err(|source| Error::ApplyMempool {
-                    epoch,
-                    sequence,
-                    source,
-                })?;
-                monitor.applied_mempool(self.feed.position());
-                size.unsigned_abs()
-            }
-        };
-        self.pending.add(bytes, began);
-        Ok(true)
-    }
-
-    /// Makes durable what has been applied, and lets the group know.
-    fn commit(&mut self) -> Result<(), Error> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        self.member.still_leads()?;
-        let sequence = self.feed.next_sequence().saturating_sub(1);
-        self.projection.commit().map_err(|source| Error::Commit { sequence, source })?;
-        self.pending = Pending::default();
-        self.member.commit(self.feed.next_offset());
-        self.consumer.monitor.progressed();
-        Ok(())
-    }
-}
-
-fn refused(event: &ChainEvent, source: BoxError) -> Error {
-    let action = match event.action {
-        Action::Connected => "connects",
-        Action::Disconnected => "disconnects",
-    };
-    Error::Apply { sequence: event.sequence, action, hash: event.hash, height: event.height, source }
-}
-
-/// What has been applied and not committed.
-#[derive(Default)]
-struct Pending {
-    changes: u64,
-    bytes: u64,
-    since: Option<Instant>,
-}
-
-impl Pending {
-    fn is_empty(&self) -> bool {
-        self.changes == 0
-    }
-
-    fn add(&mut self, bytes: u64, now: Instant) {
-        self.changes += 1;
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.since.get_or_insert(now);
-    }
-
-    fn exceeds(&self, batch: &Batch, now: Instant) -> bool {
-        let time = self.since.is_some_and(|since| now.saturating_duration_since(since) >= batch.time);
-        time || self.changes >= batch.changes || self.bytes >= batch.bytes
     }
 }

@@ -200,9 +200,11 @@
 //! A projection never skips. A block that does not add up, a log that was replaced, a position that the log no longer
 //! reaches, an error of your own: [`Consumer::project`] ends with an [`Error`] that says which, `/livez` fails with the same
 //! line, and the state is as of the last commit. While the log cannot be reached between two changes, it waits and says so;
-//! where that happens within a block, it ends, for the block is half applied. So does a member whose place another one has
-//! taken ([`Error::Superseded`]). In every case: let a supervisor start the process again.
+//! where that happens within a block, it ends, for the block is half applied. A member whose place another one has taken
+//! stands by again, or ends with [`Error::Superseded`] where it holds what is true no longer. In every case: let a supervisor
+//! start the process again.
 
+mod active;
 mod change;
 mod confirmations;
 mod consumer;

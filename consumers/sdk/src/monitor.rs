@@ -120,6 +120,13 @@ impl Monitor {
         inner.progressed();
     }
 
+    /// Another member may be the active one by now.
+    pub(crate) fn stands_by(&self) {
+        let mut inner = self.lock();
+        inner.status.state = State::StandingBy;
+        inner.progressed();
+    }
+
     /// The main loop went round.
     pub(crate) fn progressed(&self) {
         self.lock().progressed();

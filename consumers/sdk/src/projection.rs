@@ -13,8 +13,8 @@ use crate::position::Position;
 /// Where members on several machines share a store, let its transaction compare the stored position with `before`, too: a
 /// member that was paused for long learns late that another one has taken over.
 pub trait Projection: Send {
-    /// The position stored with the state; `None` where it is empty. Asked once, when this member becomes the active one:
-    /// until then another one may have gone on with the same store.
+    /// The position stored with the state; `None` where it is empty. Asked when this member becomes the active one: until
+    /// then another one may have gone on with the same store.
     ///
     /// # Errors
     /// What the store said.

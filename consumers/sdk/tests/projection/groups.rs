@@ -67,6 +67,49 @@ fn a_group_that_has_applied_nothing_yet_is_shown() {
     running.stop().unwrap();
 }
 
+/// Does to the member that joined first what others do when its deadline has passed.
+fn expel_first(log: &TestLog) {
+    let path = format!("{}-groups", log.url().trim_start_matches("sqlite:"));
+    let groups = rusqlite::Connection::open(path).unwrap();
+    groups
+        .execute_batch(
+            "BEGIN IMMEDIATE;
+             DELETE FROM subscription WHERE member = (SELECT min(id) FROM member);
+             DELETE FROM member WHERE id = (SELECT min(id) FROM member);
+             UPDATE consumer_group SET generation = generation + 1;
+             COMMIT",
+        )
+        .unwrap();
+}
+
+#[test]
+fn a_member_that_loses_its_place_while_idle_stands_by_again() {
+    let mut log = chain().blocks(2).build();
+    let store = Store::default();
+    let (first, _) = held(&log, &store);
+    first.until_live();
+    let (second, _) = held(&log, &store);
+    eventually("there are two members", || {
+        shown(&log, Duration::MAX).is_some_and(|group| group.members == 2)
+    });
+    expel_first(&log);
+    second.until_live();
+    assert_eq!(first.monitor.status().state, State::StandingBy);
+    // Nothing has changed when its turn comes again: it goes on.
+    expel_first(&log);
+    first.until_live();
+    eventually("the second stands by", || second.monitor.status().state == State::StandingBy);
+    log.play(&chain().blocks(2));
+    let tip = log.tip().hash;
+    eventually("the new blocks are applied", || {
+        store.rows().position.is_some_and(|position| position.tip.hash == tip)
+    });
+    // But what the second has in memory is of the past when its turn comes.
+    first.stop().unwrap();
+    let ended = second.ended();
+    assert!(matches!(ended, Err(Error::Superseded { .. })), "{ended:?}");
+}
+
 #[test]
 fn a_member_that_has_lost_its_place_commits_nothing_more_and_ends() {
     let mut log = chain().mined_by("alice", []).build();
@@ -82,17 +125,7 @@ fn a_member_that_has_lost_its_place_commits_nothing_more_and_ends() {
     log.play(&chain().block([pay("alice", "bob", 1)]));
     std::thread::sleep(Duration::from_millis(500));
     let before = store.rows();
-    let path = format!("{}-groups", log.url().trim_start_matches("sqlite:"));
-    let groups = rusqlite::Connection::open(path).unwrap();
-    groups
-        .execute_batch(
-            "BEGIN IMMEDIATE;
-             DELETE FROM subscription WHERE member = (SELECT min(id) FROM member);
-             DELETE FROM member WHERE id = (SELECT min(id) FROM member);
-             UPDATE consumer_group SET generation = generation + 1;
-             COMMIT",
-        )
-        .unwrap();
+    expel_first(&log);
     second.until("the second takes over", |monitor| monitor.status().state == State::Live);
     assert_ne!(store.rows(), before);
     let after = store.rows();

@@ -7,7 +7,7 @@ use sluice_consumer::{ChainLog, Consumer, Error, MempoolInterest, State};
 use sluice_consumer_testkit::{TestLog, chain};
 use sluice_log::{NewRecord, Writer};
 use sluice_schemas::{Event, PartitionRange, Topics, topics};
-use sluice_test_support::{LogKind, unique_prefix};
+use sluice_test_support::{Kafka, LogKind, parts, unique_prefix};
 
 use crate::ledger::{Ledger, Running, Store, catch_up, confirmed, eventually};
 
@@ -20,8 +20,8 @@ struct Copy {
 }
 
 impl Copy {
-    fn new(from: &TestLog) -> Self {
-        let log = sluice_log::open(&sluice_test_support::Kafka::shared()).unwrap();
+    fn new(from: &TestLog, url: &str) -> Self {
+        let log = sluice_log::open(url).unwrap();
         let topics = Topics::new(&unique_prefix("sdk"));
         log.ensure_topics(&topics.specs(PARTITIONS)).unwrap();
         let writer = log.writer(&topics.prefix).unwrap();
@@ -82,7 +82,7 @@ fn on_kafka_a_standby_takes_over_and_the_rows_are_the_best_chains() {
         return;
     }
     let mut log = crate::busy().build();
-    let mut copy = Copy::new(&log);
+    let mut copy = Copy::new(&log, &Kafka::shared());
     copy.follow(&log);
     copy.mempool(&log);
     let store = Store::default();
@@ -128,9 +128,46 @@ fn on_kafka_a_log_that_was_replaced_is_refused() {
     let store = Store::default();
     catch_up(&log.chain, "a-group", &store, MempoolInterest::None).unwrap();
     let other = chain().mined_by("mallory", []).blocks(30).build();
-    let mut copy = Copy::new(&other);
+    let mut copy = Copy::new(&other, &Kafka::shared());
     copy.follow(&other);
     let group = format!("{}.index", copy.chain.topics.prefix);
     let refused = catch_up(&copy.chain, &group, &store, MempoolInterest::None);
     assert!(matches!(refused, Err(Error::LogReplaced { .. })), "{refused:?}");
+}
+
+#[test]
+fn on_kafka_a_consumer_outlives_a_broker_that_is_away_for_longer_than_a_session() {
+    if !parts::have("SLUICE_TEST_KAFKA_RUN") {
+        return;
+    }
+    let broker = Kafka::start("");
+    let mut log = crate::busy().build();
+    let mut copy = Copy::new(&log, &broker.url());
+    copy.follow(&log);
+    copy.mempool(&log);
+    let store = Store::default();
+    let consumer = Consumer::new(copy.chain.clone(), "outliving");
+    let running = Running::start(consumer, Ledger::new(&store, MempoolInterest::Rebuilt));
+    running.until_live();
+    broker.kill();
+    std::thread::sleep(Duration::from_secs(25));
+    broker.up();
+    let mut writer = copy.chain.log.writer(&copy.chain.topics.prefix);
+    for _ in 0..30 {
+        if writer.is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        writer = copy.chain.log.writer(&copy.chain.topics.prefix);
+    }
+    copy.writer = writer.unwrap();
+    log.play(&chain().reorg(2).blocks(4));
+    copy.follow(&log);
+    let tip = log.tip().hash;
+    eventually("the new blocks are applied", || {
+        store.rows().position.is_some_and(|position| position.tip.hash == tip)
+    });
+    running.until_live();
+    running.stop().unwrap();
+    assert_eq!(store.rows().confirmed, confirmed(&copy.chain));
 }

@@ -1,0 +1,174 @@
+//! The active member at work: change by change, commit by commit.
+
+use std::time::{Duration, Instant};
+
+use sluice_runtime::shutdown::Shutdown;
+use sluice_schemas::{Action, ChainEvent};
+use tracing::{info, warn};
+
+use crate::BoxError;
+use crate::change::Change;
+use crate::consumer::{Batch, Consumer};
+use crate::error::Error;
+use crate::feed::Feed;
+use crate::member::Member;
+use crate::position::MempoolPosition;
+use crate::projection::Projection;
+
+/// How long one wait for a change lasts; a stop is seen as soon.
+const WAIT: Duration = Duration::from_millis(200);
+/// Time between two commits at the tip, at most.
+const LIVE_TIME: Duration = Duration::from_millis(50);
+/// Pause before the log is read again after an error that may pass.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// A projection, brought forward by the member that has its group's lead.
+pub(crate) struct Active<'a, P: ?Sized> {
+    consumer: &'a Consumer,
+    projection: &'a mut P,
+    feed: Feed,
+    member: &'a Member,
+    pending: Pending,
+    /// Whether the tip has been reached once.
+    was_live: bool,
+}
+
+/// How following a log came to an end.
+pub(crate) enum Followed {
+    /// A stop was requested.
+    Stopped,
+    /// Another member may be the active one by now. Everything that was applied is committed.
+    Superseded,
+}
+
+impl<'a, P: Projection + ?Sized> Active<'a, P> {
+    pub(crate) fn new(consumer: &'a Consumer, projection: &'a mut P, feed: Feed, member: &'a Member) -> Self {
+        Self { consumer, projection, feed, member, pending: Pending::default(), was_live: false }
+    }
+
+    pub(crate) fn follow(&mut self, stop: &Shutdown) -> Result<Followed, Error> {
+        let monitor = &self.consumer.monitor;
+        while !stop.is_requested() {
+            if !self.member.leads()? && self.pending.is_empty() {
+                return Ok(Followed::Superseded);
+            }
+            self.member.still_leads()?;
+            let wait = if self.pending.is_empty() { WAIT } else { Duration::ZERO };
+            match self.step(wait) {
+                Ok(true) => {}
+                Ok(false) => {
+                    // Nothing more is there: the tip, for now.
+                    self.commit()?;
+                    monitor.caught_up();
+                    if !std::mem::replace(&mut self.was_live, true) {
+                        let height = self.feed.position().map(|position| position.tip.height);
+                        info!(group = self.consumer.group, height, "caught up with the log");
+                    }
+                }
+                Err(error) if error.is_transient() => {
+                    warn!(group = self.consumer.group, %error, "the log cannot be read, trying again");
+                    monitor.troubled(error.to_string());
+                    // It may take long, and what has been applied is sound.
+                    self.commit()?;
+                    stop.sleep(RETRY_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+            if self.pending.exceeds(&self.batch(), Instant::now()) {
+                self.commit()?;
+            }
+        }
+        self.commit()?;
+        Ok(Followed::Stopped)
+    }
+
+    /// At the tip, what others see is never held back for long, even where changes of the mempool come without a pause.
+    fn batch(&self) -> Batch {
+        let batch = self.consumer.batch;
+        let time = if self.was_live { batch.time.min(LIVE_TIME) } else { batch.time };
+        Batch { time, ..batch }
+    }
+
+    /// Takes and applies the next change. Says whether there was one.
+    fn step(&mut self, wait: Duration) -> Result<bool, Error> {
+        let began = Instant::now();
+        let monitor = &self.consumer.monitor;
+        let bytes = match self.feed.next(wait)? {
+            None => return Ok(false),
+            Some(Change::Block(mut change)) => {
+                let (event, after) = (change.event, change.after);
+                if let Err(source) = self.projection.apply(&mut change) {
+                    // Whatever it said, it was this that made it fail.
+                    self.member.still_leads()?;
+                    return Err(refused(event, source));
+                }
+                if let Err(error) = change.finish() {
+                    self.member.still_leads()?;
+                    return Err(error.into());
+                }
+                monitor.applied(event, after);
+                event.size.unsigned_abs()
+            }
+            Some(Change::Mempool(change)) => {
+                let MempoolPosition { epoch, sequence } = change.after;
+                let size = change.event.transaction.as_ref().map_or(0, |transaction| transaction.size);
+                self.projection.apply_mempool(&change).map_err(|source| Error::ApplyMempool {
+                    epoch,
+                    sequence,
+                    source,
+                })?;
+                monitor.applied_mempool(self.feed.position());
+                size.unsigned_abs()
+            }
+        };
+        self.pending.add(bytes, began);
+        Ok(true)
+    }
+
+    /// Makes durable what has been applied, and lets the group know.
+    fn commit(&mut self) -> Result<(), Error> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.member.still_leads()?;
+        let sequence = self.feed.next_sequence().saturating_sub(1);
+        self.projection.commit().map_err(|source| Error::Commit { sequence, source })?;
+        self.pending = Pending::default();
+        self.member.commit(self.feed.next_offset());
+        self.consumer.monitor.progressed();
+        Ok(())
+    }
+}
+
+fn refused(event: &ChainEvent, source: BoxError) -> Error {
+    let action = match event.action {
+        Action::Connected => "connects",
+        Action::Disconnected => "disconnects",
+    };
+    Error::Apply { sequence: event.sequence, action, hash: event.hash, height: event.height, source }
+}
+
+/// What has been applied and not committed.
+#[derive(Default)]
+struct Pending {
+    changes: u64,
+    bytes: u64,
+    since: Option<Instant>,
+}
+
+impl Pending {
+    fn is_empty(&self) -> bool {
+        self.changes == 0
+    }
+
+    fn add(&mut self, bytes: u64, now: Instant) {
+        self.changes += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.since.get_or_insert(now);
+    }
+
+    fn exceeds(&self, batch: &Batch, now: Instant) -> bool {
+        let time = self.since.is_some_and(|since| now.saturating_duration_since(since) >= batch.time);
+        time || self.changes >= batch.changes || self.bytes >= batch.bytes
+    }
+}
