@@ -1,20 +1,22 @@
 //! The one writer: a transactional producer that foretells where its records will be.
 
+mod delivery;
+mod trouble;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tracing::{debug, warn};
 
+use self::delivery::{Deliveries, take_in};
 use super::cluster::Cluster;
 use super::fault;
-use super::ledger::{Gap, Learnt, Ledger, Slot, Ticket};
-use super::listener::{Listener, lock};
+use super::ledger::{Ledger, Slot};
+use super::listener::lock;
 use super::options::Options;
 use crate::{AppendedRange, Class, Error, NewRecord, Result, Writer, chunk, headers};
 
@@ -26,8 +28,6 @@ const SEND_QUEUE_RECORDS: usize = 200_000;
 const LINGER: Duration = Duration::from_millis(5);
 /// Delivery reports are taken in after this many records at the latest.
 const POLL_EVERY_RECORDS: u32 = 64;
-/// Rest of a wait that finds no reports to take in.
-const REPORTS_PAUSE: Duration = Duration::from_micros(500);
 /// What a wait for deliveries is given beyond the time after which librdkafka gives a record up.
 const FLUSH_GRACE: Duration = Duration::from_secs(5);
 /// How long taking over may last; the previous writer's transaction is completed first.
@@ -36,74 +36,6 @@ const TAKE_OVER_WAIT: Duration = Duration::from_secs(60);
 const CALL_SLICE: Duration = Duration::from_secs(2);
 /// How long dropping a writer with an open transaction may take to abort it.
 const DROP_WAIT: Duration = Duration::from_secs(3);
-
-/// What went wrong with a record after `send` had taken it.
-#[derive(Clone, Debug)]
-enum Failure {
-    /// It was not stored.
-    Lost { topic: String, partition: i32, code: Code },
-    /// It was stored elsewhere than foretold.
-    Elsewhere { topic: String, partition: i32, foretold: i64, found: i64 },
-}
-
-/// Takes in delivery reports.
-#[derive(Default)]
-struct Deliveries {
-    listener: Listener,
-    failed: AtomicBool,
-    failure: Mutex<Option<Failure>>,
-    learnt: Mutex<Learnt>,
-}
-
-impl Deliveries {
-    fn fail(&self, failure: Failure) {
-        // The first failure is the cause of those that follow.
-        lock(&self.failure).get_or_insert(failure);
-        self.failed.store(true, Ordering::Release);
-    }
-
-    fn failure(&self) -> Option<Failure> {
-        if self.failed.load(Ordering::Acquire) { lock(&self.failure).clone() } else { None }
-    }
-
-    fn clear(&self) {
-        self.failed.store(false, Ordering::Release);
-        lock(&self.failure).take();
-        lock(&self.learnt).clear();
-    }
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        self.listener.log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.listener.error(error, reason);
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
-        match (result, Ticket::unpack(ticket)) {
-            (Ok(message), Ticket::Foretold(foretold)) if message.offset() == foretold => {}
-            (Ok(message), Ticket::Foretold(foretold)) => self.fail(Failure::Elsewhere {
-                topic: message.topic().to_owned(),
-                partition: message.partition(),
-                foretold,
-                found: message.offset(),
-            }),
-            (Ok(message), Ticket::Unknown(slot)) => lock(&self.learnt).record(slot, message.offset()),
-            (Err((error, message)), _) => self.fail(Failure::Lost {
-                topic: message.topic().to_owned(),
-                partition: message.partition(),
-                code: error.rdkafka_error_code().unwrap_or(Code::Unknown),
-            }),
-        }
-    }
-}
 
 /// Where the writer is between two calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,92 +97,6 @@ impl KafkaWriter {
         }
     }
 
-    /// The error of a producer call; the state follows it.
-    fn call_error(&mut self, attempt: String, error: &KafkaError) -> Error {
-        let fatal = self.producer.client().fatal_error().map(|(code, _)| fault::class_of(code));
-        let class = if fatal == Some(Class::Fenced) { Class::Fenced } else { fault::class(error) };
-        match class {
-            Class::Fenced => {
-                self.state = State::Dead;
-                return Error::Fenced { transactional_id: self.transactional_id.clone() };
-            }
-            Class::Abort => self.state = State::Failed,
-            Class::Fatal | Class::Refused | Class::Retry if fatal.is_some() => self.state = State::Dead,
-            Class::Fatal | Class::Refused | Class::Retry => {}
-        }
-        let class = if fatal.is_some() { Class::Fatal } else { class };
-        Error::Store { attempt, reason: fault::reason(error), class }
-    }
-
-    /// Fails where a record of the open transaction has failed.
-    fn check_deliveries(&mut self) -> Result<()> {
-        let Some(failure) = self.producer.context().failure() else { return Ok(()) };
-        if self.state == State::Open {
-            self.state = State::Failed;
-        }
-        match failure {
-            Failure::Lost { topic, partition, code } => {
-                // When a transaction has failed, librdkafka throws away what waits. That is not why it failed.
-                if matches!(code, Code::PurgeQueue | Code::PurgeInflight)
-                    && let Some(cause) = self.transaction_error()
-                {
-                    return Err(match self.call_error(format!("append to {topic}/{partition}"), &cause) {
-                        Error::Store { attempt, reason, class } => {
-                            Error::Store { attempt, reason, class: fault::of_transaction(class) }
-                        }
-                        error => error,
-                    });
-                }
-                let (fatal, text) = match self.producer.client().fatal_error() {
-                    Some((fatal, text)) => (Some(fatal), text),
-                    None => (None, code.to_string()),
-                };
-                let class = fault::of_transaction(fault::class_of(fatal.unwrap_or(code)));
-                if class == Class::Fenced {
-                    self.state = State::Dead;
-                    return Err(Error::Fenced { transactional_id: self.transactional_id.clone() });
-                }
-                let reason = match code {
-                    Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
-                        fault::too_large(&topic, self.cluster.options().batch_bytes())
-                    }
-                    _ => text,
-                };
-                Err(Error::Store { attempt: format!("append to {topic}/{partition}"), reason, class })
-            }
-            Failure::Elsewhere { topic, partition, foretold, found } => {
-                self.ledger.doubt(&topic, partition);
-                warn!(topic, partition, foretold, found, "a record is not where it was foretold to be");
-                Err(Error::Store {
-                    attempt: format!("append to {topic}/{partition} at offset {foretold}"),
-                    reason: format!(
-                        "it was stored at offset {found}; something else writes to this partition"
-                    ),
-                    class: Class::Abort,
-                })
-            }
-        }
-    }
-
-    /// Why the open transaction can only be aborted, where it can. Beginning another is refused with the reason, and
-    /// changes nothing while one is open.
-    fn transaction_error(&self) -> Option<KafkaError> {
-        let refusal = self.producer.begin_transaction().err()?;
-        matches!(&refusal, KafkaError::Transaction(error) if error.txn_requires_abort() || error.is_fatal())
-            .then_some(refusal)
-    }
-
-    fn gap(&mut self, gap: Gap) -> Error {
-        self.state = State::Failed;
-        self.ledger.doubt(&gap.topic, gap.partition);
-        let found = gap.found.map_or("nowhere".into(), |(first, last)| format!("from {first} to {last}"));
-        Error::Store {
-            attempt: format!("append {} records to {}/{}", gap.sent, gap.topic, gap.partition),
-            reason: format!("they were found {found}; something else writes to this partition"),
-            class: Class::Abort,
-        }
-    }
-
     fn slot(&mut self, topic: &str, partition: i32) -> Result<Slot> {
         if let Some(slot) = self.ledger.slot(topic, partition) {
             return Ok(slot);
@@ -293,36 +139,6 @@ impl KafkaWriter {
         Ok(())
     }
 
-    fn send_error(&mut self, record: &NewRecord<'_>, error: &KafkaError) -> Error {
-        self.state = State::Failed;
-        let attempt = format!("append to {}/{}", record.topic, record.partition);
-        match error.rdkafka_error_code() {
-            Some(Code::MessageSizeTooLarge) => Error::Store {
-                attempt,
-                reason: format!(
-                    "a key of {} bytes beside a value of at most {} bytes is too large",
-                    record.key.len(),
-                    self.cluster.options().max_record_bytes
-                ),
-                class: Class::Fatal,
-            },
-            // `State` is all that librdkafka says of a record for a transaction that has failed meanwhile.
-            code => match self.call_error(
-                attempt,
-                &self
-                    .transaction_error()
-                    .filter(|_| code == Some(Code::State))
-                    .unwrap_or_else(|| error.clone()),
-            ) {
-                // The record is missing in the transaction now.
-                Error::Store { attempt, reason, class } => {
-                    Error::Store { attempt, reason, class: fault::of_transaction(class) }
-                }
-                error => error,
-            },
-        }
-    }
-
     /// Waits until every record has been stored, or one has failed.
     fn flush(&mut self) -> Result<()> {
         let deadline = Instant::now() + self.cluster.options().delivery_timeout + FLUSH_GRACE;
@@ -339,37 +155,6 @@ impl KafkaWriter {
             take_in(&self.producer);
         }
         self.check_deliveries()
-    }
-
-    fn expect_open(&mut self, call: &str) -> Result<()> {
-        match self.state {
-            State::Open => self.check_deliveries(),
-            State::Failed => match self.check_deliveries() {
-                Err(error) => Err(error),
-                Ok(()) => Err(self.misused(call, "the transaction has failed; abort it", Class::Abort)),
-            },
-            State::Idle => Err(self.misused(call, "no transaction is open", Class::Fatal)),
-            State::InDoubt => Err(self.misused(call, "a commit is in doubt; repeat it", Class::Fatal)),
-            State::Dead => Err(self.dead(call)),
-        }
-    }
-
-    fn misused(&self, call: &str, reason: &str, class: Class) -> Error {
-        Error::Store {
-            attempt: format!("{call} as writer {}", self.transactional_id),
-            reason: reason.into(),
-            class,
-        }
-    }
-
-    fn dead(&self, call: &str) -> Error {
-        match self.producer.client().fatal_error() {
-            Some((code, _)) if fault::class_of(code) == Class::Fenced => {
-                Error::Fenced { transactional_id: self.transactional_id.clone() }
-            }
-            Some((_, reason)) => self.misused(call, &reason, Class::Fatal),
-            None => self.misused(call, "this writer has failed for good", Class::Fatal),
-        }
     }
 
     fn abort_within(&mut self, wait: Duration) -> Result<()> {
@@ -513,16 +298,6 @@ fn owned(headers: &[(&str, &[u8])]) -> Option<OwnedHeaders> {
     let add =
         |all: OwnedHeaders, (key, value): &(&str, &[u8])| all.insert(Header { key, value: Some(*value) });
     (!headers.is_empty()).then(|| headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), add))
-}
-
-/// Takes in the reports that are there, and rests where there are none. Not by a poll that waits: rdkafka's goes on until
-/// its time is over, and below a millisecond it spins, which took a core from the thread that sends.
-fn take_in(producer: &BaseProducer<Deliveries>) {
-    let before = producer.in_flight_count();
-    producer.poll(Duration::ZERO);
-    if producer.in_flight_count() == before {
-        std::thread::sleep(REPORTS_PAUSE);
-    }
 }
 
 fn config(options: &Options, transactional_id: &str) -> rdkafka::ClientConfig {
