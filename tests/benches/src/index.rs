@@ -53,7 +53,11 @@ pub(crate) fn row(setting: &mut Setting, kind: Kind) -> Vec<Line> {
     for _ in 0..setting.runs {
         reads.push(replay::read(&log, How::Scan).rate);
         built.push(build(&log));
-        eprintln!("   tx/s: {:.0}, of the scan {:.0}", built.last().map_or(0.0, |built| built.rate), reads.last().unwrap());
+        eprintln!(
+            "   tx/s: {:.0}, of the scan {:.0}",
+            built.last().map_or(0.0, |built| built.rate),
+            reads.last().unwrap()
+        );
     }
     let of = |value: fn(&Built) -> f64| built.iter().map(value).collect::<Vec<f64>>();
     let what = format!("{kind:?}: index of a chain whose node tells no prevouts");
