@@ -30,7 +30,12 @@ pub(crate) struct Revert {
 }
 
 /// A row of `reverts`: `disconnected` is the event, `connected` the one it undoes.
-pub(crate) fn revert(out: &mut Vec<u8>, disconnected: &ChainEvent, connected: Option<&ChainEvent>, position: u32) {
+pub(crate) fn revert(
+    out: &mut Vec<u8>,
+    disconnected: &ChainEvent,
+    connected: Option<&ChainEvent>,
+    position: u32,
+) {
     let connected = connected.unwrap_or(disconnected);
     out.clear();
     out.extend_from_slice(disconnected.hash.as_byte_array());
@@ -55,7 +60,14 @@ pub(crate) fn read_revert(key: &[u8], mut row: &[u8]) -> Option<Revert> {
     let connected_sequence = take_number(&mut row)? as i64;
     let connected_at = take_number(&mut row)? as i64;
     let block = BlockRef { height, hash };
-    row.is_empty().then_some(Revert { sequence, observed_at, block, position, connected_sequence, connected_at })
+    row.is_empty().then_some(Revert {
+        sequence,
+        observed_at,
+        block,
+        position,
+        connected_sequence,
+        connected_at,
+    })
 }
 
 /// Something that the mempool view showed of a transaction.

@@ -152,7 +152,8 @@ impl Funding {
             let outlives = rows.is_below(&outpoint.txid, place.height)?;
             context.spent.push(match told(input) {
                 Some(coin) => {
-                    let kept = self.keeps_coins() && rows.spend(&outpoint)?.is_some_and(|spend| spend.was_kept);
+                    let kept =
+                        self.keeps_coins() && rows.spend(&outpoint)?.is_some_and(|spend| spend.was_kept);
                     Spent { coin: Some(coin), untold: false, kept, outlives }
                 }
                 None => {
@@ -223,7 +224,7 @@ fn output(transaction: &Transaction, outpoint: &OutPoint, flavour: Flavour) -> O
 
 fn coins_of(transaction: &Transaction, flavour: Flavour) -> impl Iterator<Item = (OutPoint, Coin)> {
     let outputs = transaction.outputs.iter().enumerate();
-    outputs.filter(move |(_, output)| is_spendable(&output.script_pubkey, flavour)).map(|(vout, output)| {
-        (OutPoint { txid: transaction.txid, vout: vout as u32 }, coin(output))
-    })
+    outputs
+        .filter(move |(_, output)| is_spendable(&output.script_pubkey, flavour))
+        .map(|(vout, output)| (OutPoint { txid: transaction.txid, vout: vout as u32 }, coin(output)))
 }

@@ -104,9 +104,10 @@ impl Overlay {
     pub fn unspent(&self, script: &ScriptHash) -> impl Iterator<Item = Unspent> {
         self.of_script(script).flat_map(move |entry| {
             let Transaction { txid, outputs, .. } = &entry.transaction;
-            let outpoints = outputs.iter().enumerate().map(|(vout, output)| {
-                (OutPoint { txid: *txid, vout: vout as u32 }, output)
-            });
+            let outpoints = outputs
+                .iter()
+                .enumerate()
+                .map(|(vout, output)| (OutPoint { txid: *txid, vout: vout as u32 }, output));
             outpoints.filter_map(move |(outpoint, output)| {
                 let is_its = ScriptHash::of(&output.script_pubkey) == *script;
                 let unspent = Unspent { outpoint, value: output.value, confirmation: None };
@@ -165,7 +166,8 @@ impl Overlay {
         self.vsize += vsize;
         self.fees += fee.unwrap_or(0);
         self.arrivals.insert_mut(arrival, txid);
-        self.entries.insert_mut(txid, Arc::new(Entry { transaction, fee, vsize, first_seen, arrival, scripts }));
+        self.entries
+            .insert_mut(txid, Arc::new(Entry { transaction, fee, vsize, first_seen, arrival, scripts }));
     }
 
     /// Lets a transaction go, and gives it.

@@ -77,7 +77,9 @@ pub fn start(
 fn listen(address: SocketAddr, process: &Process) -> anyhow::Result<TcpListener> {
     process.tasks().block_on(TcpListener::bind(address)).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
-            anyhow!("--listen: {address} is in use by another process; name another address, or port 0 for any")
+            anyhow!(
+                "--listen: {address} is in use by another process; name another address, or port 0 for any"
+            )
         }
         _ => anyhow!(error).context(format!("--listen: failed to listen on {address}")),
     })
@@ -105,7 +107,10 @@ fn await_topics(consumer: &Consumer, shutdown: &Shutdown) -> sluice_log::Result<
         || chain.log.topic(&chain.topics.mempool)?.is_none()
     {
         if !is_told {
-            tracing::info!(topic = chain.topics.blocks, "the log has no such topic yet, waiting for its producer");
+            tracing::info!(
+                topic = chain.topics.blocks,
+                "the log has no such topic yet, waiting for its producer"
+            );
             is_told = true;
         }
         if !shutdown.sleep(LOG_RETRY) {

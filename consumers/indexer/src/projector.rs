@@ -62,6 +62,8 @@ pub struct Projector {
     unfinished: Option<i64>,
     /// Whether anything of the batch is of the chain.
     has_chain_rows: bool,
+    /// Whether that is the undo of a block.
+    holds_undo: bool,
     funding: Funding,
     reorgs: Reorgs,
     overlay: Overlay,
@@ -122,6 +124,7 @@ impl Projector {
             batch: Batch::default(),
             unfinished,
             has_chain_rows: false,
+            holds_undo: false,
             reorgs: Reorgs::resume(last_reorg),
             overlay: Overlay::default(),
             announcements: Vec::new(),
@@ -146,7 +149,8 @@ impl Projector {
         let event = change.event;
         let network = self.check_network(event)?;
         let height = u32::try_from(event.height).ok().filter(|height| *height < MAX_HEIGHT);
-        let too_large = || Error::TooLarge { hash: event.hash, height: event.height, tx_count: event.tx_count };
+        let too_large =
+            || Error::TooLarge { hash: event.hash, height: event.height, tx_count: event.tx_count };
         let height = height.ok_or_else(too_large)?;
         if u32::try_from(event.tx_count).is_err() {
             return Err(too_large());
@@ -158,6 +162,7 @@ impl Projector {
         if event.action == Action::Disconnected {
             // What its undo asks for must be in the store.
             self.write_all()?;
+            self.holds_undo = true;
         }
         let connected = match event.action {
             Action::Connected => None,
@@ -175,7 +180,7 @@ impl Projector {
                 let scripts = scripts.into_iter().map(|(script, _)| script).collect();
                 listed.push(TouchedTransaction { txid: transaction.transaction.txid, scripts });
             }
-            if self.batch.bytes() >= self.settings.buffer_bytes {
+            if self.batch.bytes() >= self.part_bytes(event.action) {
                 self.write_part(event)?;
             }
         }
@@ -214,8 +219,12 @@ impl Projector {
         let batch = &mut self.batch;
         let action = at.event.action;
         let mut write = |table, effect, key: &[u8], row: &[u8]| match (action, effect) {
-            (Action::Connected, Effect::Made) | (Action::Disconnected, Effect::Taken) => batch.put(table, key, row),
-            (Action::Connected, Effect::Taken) | (Action::Disconnected, Effect::Made) => batch.delete(table, key),
+            (Action::Connected, Effect::Made) | (Action::Disconnected, Effect::Taken) => {
+                batch.put(table, key, row)
+            }
+            (Action::Connected, Effect::Taken) | (Action::Disconnected, Effect::Made) => {
+                batch.delete(table, key)
+            }
         };
         rows::rows(&placed, &context, &mut write);
         if self.settings.store_transactions {
@@ -283,6 +292,14 @@ impl Projector {
         Ok(network)
     }
 
+    /// Size at which rows are written before their event is applied whole.
+    fn part_bytes(&self, action: Action) -> usize {
+        match action {
+            Action::Connected => self.settings.buffer_bytes,
+            Action::Disconnected => self.settings.buffer_bytes.min(APART_BYTES),
+        }
+    }
+
     /// Writes what there is of an event that is not applied whole.
     fn write_part(&mut self, event: &ChainEvent) -> Result<()> {
         self.mark_unfinished(event.sequence)?;
@@ -308,7 +325,7 @@ impl Projector {
     /// Writes everything, with the position, and shows it.
     fn write_all(&mut self) -> Result<()> {
         if let Some(position) = self.position.filter(|_| self.has_chain_rows) {
-            if self.batch.bytes() >= APART_BYTES {
+            if self.batch.bytes() >= APART_BYTES && !self.holds_undo {
                 self.mark_unfinished(position.sequence)?;
                 self.index.store().write_apart(&mut self.batch)?;
             }
@@ -327,6 +344,7 @@ impl Projector {
             self.funding.written();
         }
         self.has_chain_rows = false;
+        self.holds_undo = false;
         if self.unfinished.is_none() {
             self.publish();
         }
@@ -480,4 +498,3 @@ impl Projection for Projector {
         Ok(())
     }
 }
-

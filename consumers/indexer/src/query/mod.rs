@@ -24,8 +24,8 @@ use crate::store::{Rows, Store, Table};
 use crate::{Error, Result, ScriptHash};
 
 pub use types::{
-    Activity, Block, Confirmation, Confirmed, HistoryEntry, Journey, MAX_REORG_BLOCKS, Place, Reorg, Spender, Stats, Step, StepKind,
-    Unspent,
+    Activity, Block, Confirmation, Confirmed, HistoryEntry, Journey, MAX_REORG_BLOCKS, Place, Reorg, Spender,
+    Stats, Step, StepKind, Unspent,
 };
 
 /// The index, to be asked by any number of threads while it goes on.
@@ -134,7 +134,8 @@ impl Index {
 
     /// From now on views see this.
     pub(crate) fn publish(&self, position: Option<Position>, overlay: Overlay) {
-        let published = Published { rows: self.shared.store.snapshot(), position, overlay: Arc::new(overlay) };
+        let published =
+            Published { rows: self.shared.store.snapshot(), position, overlay: Arc::new(overlay) };
         *self.shared.published.write().unwrap_or_else(PoisonError::into_inner) = Some(published);
     }
 

@@ -31,8 +31,15 @@ struct Summary {
 
 impl Summaries {
     /// The sum of a script's history on the best chain that `rows` see.
-    pub(super) fn activity(&self, rows: &Rows, tip: Option<BlockRef>, script: &ScriptHash) -> Result<Activity> {
-        let Some(tip) = tip.and_then(|tip| u32::try_from(tip.height).ok()) else { return Ok(Activity::default()) };
+    pub(super) fn activity(
+        &self,
+        rows: &Rows,
+        tip: Option<BlockRef>,
+        script: &ScriptHash,
+    ) -> Result<Activity> {
+        let Some(tip) = tip.and_then(|tip| u32::try_from(tip.height).ok()) else {
+            return Ok(Activity::default());
+        };
         let known = self.get(rows, script)?;
         let (mut settled, from) = match known {
             Some(known) => (known.sum, Place { height: known.height + 1, position: 0 }),

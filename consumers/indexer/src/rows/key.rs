@@ -164,7 +164,8 @@ mod tests {
     #[test]
     fn places_are_in_the_order_of_the_chain_and_survive_their_bytes() {
         let place = |height, position| Place { height, position };
-        let ascending = [place(0, 0), place(0, 1), place(0, u32::MAX), place(1, 0), place(255, 3), place(MAX_HEIGHT, 0)];
+        let ascending =
+            [place(0, 0), place(0, 1), place(0, u32::MAX), place(1, 0), place(255, 3), place(MAX_HEIGHT, 0)];
         for pair in ascending.windows(2) {
             assert!(place_bytes(pair[0]) < place_bytes(pair[1]));
         }

@@ -79,7 +79,11 @@ pub(crate) fn is_spendable(script_pubkey: &[u8], flavour: Flavour) -> bool {
 }
 
 /// Gives every row of a transaction to `put`: table, effect, key, row.
-pub(crate) fn rows(placed: &Placed<'_>, context: &Context, put: &mut impl FnMut(Table, Effect, &[u8], &[u8])) {
+pub(crate) fn rows(
+    placed: &Placed<'_>,
+    context: &Context,
+    put: &mut impl FnMut(Table, Effect, &[u8], &[u8]),
+) {
     use Effect::{Made, Taken};
     let Placed { place, location, transaction, flavour } = *placed;
     let mut value = Vec::with_capacity(64);
@@ -97,7 +101,12 @@ pub(crate) fn rows(placed: &Placed<'_>, context: &Context, put: &mut impl FnMut(
         touched.funds(&coin);
         if !context.output_stays.get(vout).copied().unwrap_or(false) {
             let outpoint = OutPoint { txid: transaction.txid, vout: vout as u32 };
-            put(Table::Unspent, Made, &Key::unspent(&coin.script, &outpoint), row::satoshis(&mut value, coin.value));
+            put(
+                Table::Unspent,
+                Made,
+                &Key::unspent(&coin.script, &outpoint),
+                row::satoshis(&mut value, coin.value),
+            );
             if context.keeps_coins {
                 put(Table::Coins, Made, &Key::outpoint(&outpoint), row::coin(&mut value, &coin));
             }
@@ -115,7 +124,12 @@ pub(crate) fn rows(placed: &Placed<'_>, context: &Context, put: &mut impl FnMut(
         let Some(coin) = &spent.coin else { continue };
         touched.spends(coin);
         if spent.outlives {
-            put(Table::Unspent, Taken, &Key::unspent(&coin.script, &outpoint), row::satoshis(&mut value, coin.value));
+            put(
+                Table::Unspent,
+                Taken,
+                &Key::unspent(&coin.script, &outpoint),
+                row::satoshis(&mut value, coin.value),
+            );
             if spent.kept {
                 put(Table::Coins, Taken, &key, row::coin(&mut value, coin));
             }
@@ -127,7 +141,11 @@ pub(crate) fn rows(placed: &Placed<'_>, context: &Context, put: &mut impl FnMut(
 }
 
 /// What a transaction does to each script, with the help of what its inputs spend.
-pub(crate) fn touched(transaction: &Transaction, spent: &[Spent], flavour: Flavour) -> Vec<(ScriptHash, Activity)> {
+pub(crate) fn touched(
+    transaction: &Transaction,
+    spent: &[Spent],
+    flavour: Flavour,
+) -> Vec<(ScriptHash, Activity)> {
     let mut touched = Touched::default();
     for output in transaction.outputs.iter().filter(|output| is_spendable(&output.script_pubkey, flavour)) {
         touched.funds(&Coin { script: ScriptHash::of(&output.script_pubkey), value: output.value });

@@ -138,7 +138,9 @@ mod tests {
 
     #[test]
     fn a_spend_is_read_as_it_was_written() {
-        for (coin, untold, kept) in [(Some(COIN), true, true), (Some(COIN), false, false), (None, true, false)] {
+        for (coin, untold, kept) in
+            [(Some(COIN), true, true), (Some(COIN), false, false), (None, true, false)]
+        {
             let spent = Spent { coin, untold, kept, outlives: true };
             let mut out = Vec::new();
             let written = spend(&mut out, PLACE, 300, &spent);
@@ -151,7 +153,8 @@ mod tests {
 
     #[test]
     fn activity_is_read_as_it_was_written() {
-        let paid = Activity { tx_count: 1, funded_txo_count: 2, funded_txo_sum: 1 << 50, ..Activity::default() };
+        let paid =
+            Activity { tx_count: 1, funded_txo_count: 2, funded_txo_sum: 1 << 50, ..Activity::default() };
         let spent = Activity { tx_count: 1, spent_txo_count: 1, spent_txo_sum: 300, ..Activity::default() };
         let both = Activity { tx_count: 1, spent_txo_count: 1, spent_txo_sum: 9, ..paid };
         for case in [paid, spent, both] {

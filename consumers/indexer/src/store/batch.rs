@@ -43,7 +43,8 @@ impl Batch {
 
     /// Puts a row.
     pub(crate) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
-        let value_len = u32::try_from(value.len()).expect("a row is smaller than a record of the log, at most 2 GB");
+        let value_len =
+            u32::try_from(value.len()).expect("a row is smaller than a record of the log, at most 2 GB");
         self.push(table, key, value, value_len);
     }
 

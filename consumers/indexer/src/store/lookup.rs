@@ -145,4 +145,3 @@ fn unspent(key: &[u8], row: &[u8]) -> Option<UnspentRow> {
     let (half_txid, vout) = key.get(HALF..)?.split_first_chunk()?;
     Some(UnspentRow { half_txid: *half_txid, vout: vout_from(vout)?, value: row::read_satoshis(row)? })
 }
-

@@ -65,7 +65,8 @@ impl Store {
             for index in 0..Table::ALL.len() {
                 let table = Table::ALL.into_iter().find(|table| *table as usize == index);
                 let table = table.expect("ALL has each table");
-                tables.push(database.keyspace(table.name(), || -> KeyspaceCreateOptions { table.settings() })?);
+                tables
+                    .push(database.keyspace(table.name(), || -> KeyspaceCreateOptions { table.settings() })?);
             }
             let tables = tables.try_into().unwrap_or_else(|_| unreachable!("one for each table"));
             Ok(Self { database, tables })
@@ -89,7 +90,11 @@ impl Store {
     }
 
     /// Rows whose keys begin with `prefix`, the newest.
-    pub(crate) fn prefix(&self, table: Table, prefix: &[u8]) -> impl Iterator<Item = Result<(fjall::Slice, fjall::Slice)>> {
+    pub(crate) fn prefix(
+        &self,
+        table: Table,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(fjall::Slice, fjall::Slice)>> {
         self.tables[table as usize].prefix(prefix).map(pair)
     }
 

@@ -116,16 +116,22 @@ impl Table {
             Self::Txids | Self::Places | Self::Spends | Self::Unspent | Self::Coins | Self::History => {
                 options.data_block_compression_policy(CompressionPolicy::disabled())
             }
-            Self::Transactions => options.data_block_size_policy(BlockSizePolicy::all(TRANSACTION_BLOCK_BYTES)),
+            Self::Transactions => {
+                options.data_block_size_policy(BlockSizePolicy::all(TRANSACTION_BLOCK_BYTES))
+            }
             _ => options,
         }
     }
 
     fn reads(self) -> Reads {
         match self {
-            Self::Txids | Self::History | Self::Unspent | Self::Addresses | Self::Reorgs | Self::Reverts | Self::Sightings => {
-                Reads::ByPrefix
-            }
+            Self::Txids
+            | Self::History
+            | Self::Unspent
+            | Self::Addresses
+            | Self::Reorgs
+            | Self::Reverts
+            | Self::Sightings => Reads::ByPrefix,
             Self::Meta
             | Self::Blocks
             | Self::Heights
