@@ -1,8 +1,10 @@
 //! `sluice`: a Bitcoin node, or the network, as one durable, replayable event log.
 
+mod dlq;
 mod from;
 mod live;
 mod output;
+mod replay;
 mod schemas;
 mod status;
 mod tail;
@@ -38,6 +40,8 @@ enum Command {
     Verify(verify::Verify),
     Status(status::Status),
     Topics(topics::Topics),
+    Replay(replay::Replay),
+    Dlq(dlq::Dlq),
     Schemas(schemas::Schemas),
 }
 
@@ -62,6 +66,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Verify(verify) => verify::run(verify, &cli.log),
         Command::Status(status) => status::run(status, &cli.log),
         Command::Topics(topics) => topics::run(topics, &cli.log),
+        Command::Replay(replay) => replay::run(replay, &cli.log),
+        Command::Dlq(dlq) => dlq::run(dlq, &cli.log),
         Command::Schemas(schemas) => schemas::run(schemas, &cli.log),
     }
 }
