@@ -20,7 +20,7 @@ const WAIT: Duration = Duration::from_millis(200);
 /// Time between two commits at the tip, at most.
 const LIVE_TIME: Duration = Duration::from_millis(50);
 /// Pause before the log is read again after an error that may pass.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A projection, brought forward by the member that has its group's lead.
 pub(crate) struct Active<'a, P: ?Sized> {

@@ -9,7 +9,7 @@ use sluice_runtime::start::Start;
 use sluice_schemas::Topics;
 use tracing::{info, warn};
 
-use crate::active::{Active, Followed};
+use crate::active::{Active, Followed, RETRY_PAUSE};
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::member::Member;
@@ -142,8 +142,17 @@ impl Consumer {
                 // What the projection keeps in memory is of the past.
                 return Err(Error::Superseded { group: self.group.clone() });
             }
-            let feed = self.feed(position)?.mempool(projection.mempool());
-            let feed = feed.watched(self.monitor.counter(), member.lead());
+            let feed = match self.feed(position) {
+                Ok(feed) => feed,
+                Err(error) if error.is_transient() => {
+                    warn!(group = self.group, %error, "the log cannot be read, trying again");
+                    self.monitor.troubled(error.to_string());
+                    stop.sleep(RETRY_PAUSE);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let feed = feed.mempool(projection.mempool()).watched(self.monitor.counter(), member.lead());
             self.monitor.leads(position, feed.next_sequence());
             member.commit(feed.next_offset());
             info!(group = self.group, next_sequence = feed.next_sequence(), "following the log");

@@ -14,7 +14,7 @@ use crate::mempool::{MempoolFeed, Taken};
 use crate::position::{Cursor, Position};
 use crate::projection::MempoolInterest;
 
-/// Time from one look at the mempool's partitions to the next. The blocks topic wakes by itself.
+/// A wait that is to end with a look at the mempool's partitions is no longer than this. The blocks topic wakes by itself.
 const MEMPOOL_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the log is asked for its end while nothing comes: silence proves nothing.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
@@ -191,7 +191,7 @@ impl Feed {
             scanner.wait(wait)?;
             self.scanner = Some(scanner);
         }
-        self.mempool.poll()
+        Ok(())
     }
 
     fn take_mempool(&mut self) -> Result<bool, Error> {
@@ -211,11 +211,8 @@ impl Feed {
             None => self.chain.scan(self.next_sequence)?,
         };
         let mut located = scanner.next_event()?;
-        if located.is_none() && self.asked.is_none_or(|asked| asked.elapsed() >= ASK_INTERVAL) {
-            self.asked = Some(Instant::now());
-            if scanner.extend()? {
-                located = scanner.next_event()?;
-            }
+        if located.is_none() && (scanner.wait(Duration::ZERO)? || self.ask(&mut scanner)?) {
+            located = scanner.next_event()?;
         }
         if located.is_some() {
             // Begun now, so that a failure leaves the feed before this event.
@@ -230,6 +227,15 @@ impl Feed {
         self.next_offset = located.offset + 1;
         self.event = Some(located.event);
         Ok(true)
+    }
+
+    /// Asks for the log's end now and then. Says whether it is a later one.
+    fn ask(&mut self, scanner: &mut Scanner) -> Result<bool, Error> {
+        if self.asked.is_some_and(|asked| asked.elapsed() < ASK_INTERVAL) {
+            return Ok(false);
+        }
+        self.asked = Some(Instant::now());
+        Ok(scanner.extend()?)
     }
 
     fn block(&mut self) -> Result<Change<'_>, Error> {

@@ -17,6 +17,9 @@ use crate::projection::MempoolInterest;
 /// partition.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Looks at all partitions are at least this far apart, however fast blocks are applied meanwhile.
+const POLL_INTERVAL: Duration = Duration::from_millis(40);
+
 /// The mempool topic as a stream of changes.
 pub(crate) struct MempoolFeed {
     chain: ChainLog,
@@ -35,6 +38,8 @@ pub(crate) struct MempoolFeed {
     truncated: bool,
     /// The reset of a truncated view, until its time has come.
     reset: Option<Taken>,
+    /// When the partitions were last looked at with nothing left of what was read ahead.
+    polled: Option<Instant>,
 }
 
 /// A change, ready to be given.
@@ -58,6 +63,7 @@ impl MempoolFeed {
             gap_since: None,
             truncated: false,
             reset: None,
+            polled: None,
         }
     }
 
@@ -73,6 +79,11 @@ impl MempoolFeed {
         }
         // Out of its place until it has done its work: after an error it is opened again.
         let taken = self.scanner.take().map_or_else(|| self.open(), Ok).and_then(|mut scanner| {
+            if scanner.peek().is_none() && self.polled.is_none_or(|polled| polled.elapsed() >= POLL_INTERVAL)
+            {
+                self.polled = Some(Instant::now());
+                scanner.poll()?;
+            }
             let taken = self.take(&mut scanner, chain_sequence)?;
             self.scanner = Some(scanner);
             Ok(taken)
@@ -85,18 +96,6 @@ impl MempoolFeed {
             }
             taken => taken,
         }
-    }
-
-    /// Takes what the log shows by itself.
-    pub(crate) fn poll(&mut self) -> Result<(), Error> {
-        // Out of its place, as above.
-        let Some(mut scanner) = self.scanner.take() else { return Ok(()) };
-        match scanner.poll() {
-            Ok(()) => self.scanner = Some(scanner),
-            Err(LogError::OutOfRange { .. }) => self.restart(),
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
     }
 
     /// Opens the topic after the last event taken, where its epoch is the newest; else at the newest epoch's first event.

@@ -71,6 +71,8 @@ struct Inner {
     /// When the last one applied was put on the log, in milliseconds.
     observed_at: i64,
     disconnecting: bool,
+    /// Whether everything was applied once: a mempool view, too, that was read from its start.
+    was_live: bool,
     progress: Instant,
     /// Transactions read at that time.
     progress_at: u64,
@@ -84,6 +86,7 @@ impl Monitor {
             sequence: None,
             observed_at: 0,
             disconnecting: false,
+            was_live: false,
             progress: Instant::now(),
             progress_at: 0,
         };
@@ -161,6 +164,7 @@ impl Monitor {
     pub(crate) fn caught_up(&self) {
         let mut inner = self.lock();
         inner.status.state = State::Live;
+        inner.was_live = true;
         inner.status.trouble = None;
         inner.tail = inner.tail.max(inner.sequence);
         inner.progressed();
@@ -231,12 +235,14 @@ impl Health for Monitor {
     fn ready(&self) -> Result<(), String> {
         let Status { state, position, blocks_behind, trouble, .. } = self.status();
         let height = position.map_or(-1, |position| position.tip.height);
+        let was_live = self.lock().was_live;
         match (state, trouble, blocks_behind) {
             (State::Stopped, ..) => Err("stopped".to_owned()),
             (_, Some(trouble), _) => Err(trouble),
             (State::StandingBy, ..) => Ok(()),
             (_, None, None) => Err(format!("at height {height}, the log's is not known yet")),
-            (_, None, Some(blocks)) if blocks <= self.ready_lag_blocks => Ok(()),
+            (_, None, Some(blocks)) if blocks <= self.ready_lag_blocks && was_live => Ok(()),
+            (_, None, Some(0)) => Err(format!("at height {height}, the mempool is being read")),
             (_, None, Some(blocks)) => Err(format!("at height {height}, {blocks} blocks behind the log")),
         }
     }
@@ -284,6 +290,10 @@ mod tests {
         assert_eq!(monitor.ready(), Ok(()));
         monitor.leads(Some(at(10)), 11);
         assert_eq!(monitor.ready(), Err("at height 10, the log's is not known yet".to_owned()));
+        behind(&monitor, 0);
+        assert_eq!(monitor.ready(), Err("at height 10, the mempool is being read".to_owned()));
+        monitor.caught_up();
+        assert_eq!(monitor.ready(), Ok(()));
         behind(&monitor, 3);
         assert_eq!(monitor.ready(), Err("at height 10, 3 blocks behind the log".to_owned()));
         behind(&monitor, 2);

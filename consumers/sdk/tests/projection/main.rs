@@ -1,4 +1,5 @@
 //! Projections driven over logs: from any point on, by turns, past faults, on either log.
+#![allow(clippy::unwrap_used)] // clippy does not see that all of this is a test's
 
 mod groups;
 mod kafka;
@@ -226,6 +227,28 @@ fn a_consumer_starts_where_it_is_told_to() {
     let time = humantime::format_rfc3339_seconds(time).to_string();
     assert_eq!(first(time.parse().unwrap()), Some((Action::Connected, 7, None)));
     assert!(matches!(Feed::start(&log.chain, Start::Height(99)), Err(Error::Start(_))));
+}
+
+#[test]
+fn a_feed_that_is_only_ever_asked_and_never_waited_for_gives_all_the_same() {
+    let mut log = chain().mined_by("alice", []).takeover().build();
+    let mut feed = Feed::start(&log.chain, Start::Genesis).unwrap().mempool(MempoolInterest::Rebuilt);
+    let mut next = || {
+        let mut found = Vec::new();
+        while let Some(change) = feed.next(Duration::ZERO).unwrap() {
+            found.push(match change {
+                Change::Block(change) => format!("block {}", change.event.height),
+                Change::Mempool(change) => format!("{:?}", change.event.kind),
+            });
+        }
+        found
+    };
+    assert_eq!(next(), ["block 0", "block 1", "Reset"]);
+    log.play(&chain().block([]));
+    assert_eq!(next(), ["block 2"]);
+    log.play(&chain().added([pay("alice", "bob", 1)]));
+    std::thread::sleep(Duration::from_millis(60));
+    assert_eq!(next(), ["Added"]);
 }
 
 #[test]
