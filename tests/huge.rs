@@ -1,7 +1,20 @@
-//! A block of a gigabyte with a transaction of over a hundred megabytes goes through in little memory.
+//! Blocks and transactions of any size go through in little memory.
+//!
+//! `SLUICE_HUGE=1` has a real node make a block of a gigabyte with a transaction of over a hundred megabytes.
+//! `SLUICE_HUGE_BYTES=3300000000` says how large a generated block is; see that there is room for it on the disk twice.
 #![allow(clippy::unwrap_used)]
 
-use sluice_test_support::{Flavour, LogKind, Node, Pipeline, Wallet, parts};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use sluice_log::chain::ChainLog;
+use sluice_log::chain::verify::Depth;
+use sluice_publisher::{Config, Monitor, Publisher};
+use sluice_schemas::{Codec, Network, Topics};
+use sluice_sources::simulator::{HugeBlock, LoadConfig, LoadSource};
+use sluice_test_support::{Dir, Flavour, Kafka, LogKind, Node, Pipeline, Wallet, parts, unique_prefix};
 
 /// Data of the largest transaction.
 const LARGEST_BYTES: usize = 110_000_000;
@@ -38,4 +51,130 @@ fn a_block_of_a_gigabyte_goes_through_in_less_memory_than_it_has() {
     assert!(peak < ALLOWED_BYTES, "{peak} bytes");
     assert!(producer.stop().success());
     pipeline.verify_against(&node);
+}
+
+/// Body of the block that is compared with another, bytes, where `SLUICE_HUGE_BYTES` names no other size.
+const BODY_BYTES: u64 = 144_000_000;
+/// Body of the other.
+const SMALL_BODY_BYTES: u64 = 48_000_000;
+/// Data in the largest transaction of both.
+const LARGE_TRANSACTION_BYTES: u64 = 4_000_000;
+/// The same in a block of at least a gigabyte.
+const HUGE_TRANSACTION_BYTES: u64 = 128_000_000;
+/// Data in each of the others: transactions of the usual size.
+const FILLER_BYTES: u64 = 150;
+/// What a process takes beside three times its largest transaction, bytes.
+const BASE_BYTES: u64 = 256_000_000;
+/// More than that a block of another size may not take: what allocators and caches keep.
+const SLACK_BYTES: u64 = 64_000_000;
+
+/// The block of many small transactions and a large one in between, through the publisher onto a log, and audited there.
+/// Both in processes of their own, whose peaks of memory are compared.
+fn a_generated_block_goes_through_flat(kind: LogKind) {
+    if !kind.there() {
+        return;
+    }
+    let size = parts::setting("SLUICE_HUGE_BYTES").map(|size| size.parse().expect("a number of bytes"));
+    let body_bytes = size.unwrap_or(BODY_BYTES);
+    let transaction_bytes =
+        if body_bytes >= 1_000_000_000 { HUGE_TRANSACTION_BYTES } else { LARGE_TRANSACTION_BYTES };
+    let small = Peaks::of(kind, SMALL_BODY_BYTES.max(2 * transaction_bytes), transaction_bytes);
+    let large = Peaks::of(kind, body_bytes, transaction_bytes);
+    eprintln!("{kind:?}: {small:?}, {large:?}, for a transaction of {transaction_bytes} bytes");
+    for (small, large) in [(small.publish, large.publish), (small.verify, large.verify)] {
+        assert!(large < BASE_BYTES + 3 * transaction_bytes, "{large} bytes of memory");
+        assert!(large < small + SLACK_BYTES, "{large} bytes of memory, and {small} for a small block");
+    }
+}
+
+#[test]
+fn a_generated_block_goes_through_flat_onto_sqlite() {
+    a_generated_block_goes_through_flat(LogKind::Sqlite);
+}
+
+#[test]
+fn a_generated_block_goes_through_flat_onto_kafka() {
+    a_generated_block_goes_through_flat(LogKind::Kafka);
+}
+
+/// Bytes of memory at most.
+#[derive(Debug)]
+#[allow(dead_code, reason = "the size is for people")]
+struct Peaks {
+    body: u64,
+    publish: u64,
+    verify: u64,
+}
+
+impl Peaks {
+    fn of(kind: LogKind, body: u64, transaction: u64) -> Self {
+        let dir = Dir::new("huge");
+        // A broker of its own, so that its files go with the test, where they are large.
+        let broker = (kind == LogKind::Kafka && body >= 1_000_000_000).then(|| Kafka::start(""));
+        let log = broker.as_ref().map_or_else(|| kind.url(&dir), Kafka::url);
+        let prefix = unique_prefix("huge");
+        let peak = |work: &str| {
+            let began = Instant::now();
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", "the_work_of_a_process_of_its_own", "--nocapture", "--test-threads=1"]);
+            child.env("SLUICE_HUGE_WORK", format!("{work} {body} {transaction} {prefix} {log}"));
+            let output = child.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+            let peak = said.lines().find_map(|line| line.split("peak ").nth(1)).expect("it says its peak");
+            eprintln!(
+                "{kind:?}: {work} of {body} bytes took {:.1?}, {peak} bytes of memory",
+                began.elapsed()
+            );
+            peak.parse().unwrap()
+        };
+        Self { body, publish: peak("publish"), verify: peak("verify") }
+    }
+}
+
+/// No test: what the tests above run in other processes.
+#[test]
+fn the_work_of_a_process_of_its_own() {
+    let Some(work) = parts::setting("SLUICE_HUGE_WORK") else { return };
+    let [work, body, transaction, prefix, log] = work.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{work}")
+    };
+    let huge = HugeBlock {
+        height: 2,
+        body_bytes: body.parse().unwrap(),
+        transaction_bytes: transaction.parse().unwrap(),
+        filler_bytes: FILLER_BYTES,
+    };
+    let log = sluice_log::open(log).unwrap();
+    let chain = ChainLog { log, codec: Codec::single_object(), topics: Topics::new(prefix) };
+    match work {
+        "publish" => publish(chain, huge),
+        _ => {
+            let summary = chain.verify(0, Depth::Content, &mut ()).unwrap();
+            assert_eq!(summary.tip.unwrap().height, huge.height + 1);
+        }
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: u64 = peak.trim().trim_end_matches("kB").trim().parse().unwrap();
+    println!("peak {}", kib * 1024);
+}
+
+fn publish(chain: ChainLog, huge: HugeBlock) {
+    let blocks = huge.height.unsigned_abs() + 1;
+    let config =
+        LoadConfig { network: Network::BsvRegtest, blocks, huge: Some(huge), ..LoadConfig::default() };
+    let source = Arc::new(LoadSource::new(config).unwrap());
+    let (monitor, stop) = (Arc::new(Monitor::default()), Arc::new(AtomicBool::new(false)));
+    let publisher = Publisher::new(Config::default(), chain, source, monitor.clone(), stop.clone());
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| publisher.run());
+        while !running.is_finished()
+            && monitor.status().tip.is_none_or(|(height, _)| height < huge.height + 1)
+        {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        stop.store(true, Ordering::SeqCst);
+        running.join().unwrap().unwrap();
+    });
 }

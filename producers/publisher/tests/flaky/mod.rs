@@ -101,7 +101,7 @@ struct FlakyWriter {
 }
 
 fn log_failure(kind: u32) -> sluice_log::Error {
-    let class = if kind.is_multiple_of(2) { Class::Retry } else { Class::Abort };
+    let class = [Class::Retry, Class::Abort, Class::Refused][kind as usize % 3];
     sluice_log::Error::Store { attempt: "write".into(), reason: "the test wants it to fail".into(), class }
 }
 
