@@ -97,6 +97,7 @@ impl<'a, P: Projection + ?Sized> Active<'a, P> {
             None => return Ok(false),
             Some(Change::Block(mut change)) => {
                 let (event, after) = (change.event, change.after);
+                monitor.applies(event);
                 if let Err(source) = self.projection.apply(&mut change) {
                     // Whatever it said, it was this that made it fail.
                     self.member.still_leads()?;

@@ -68,7 +68,7 @@ struct Inner {
     tail: Option<i64>,
     /// Sequence of the last one applied; -1 before the first.
     sequence: Option<i64>,
-    /// When the last one applied was put on the log, in milliseconds.
+    /// When the last one taken up was put on the log, in milliseconds.
     observed_at: i64,
     disconnecting: bool,
     /// Whether everything was applied once: a mempool view, too, that was read from its start.
@@ -135,6 +135,14 @@ impl Monitor {
         self.lock().progressed();
     }
 
+    /// A chain event is about to be applied.
+    pub(crate) fn applies(&self, event: &ChainEvent) {
+        let mut inner = self.lock();
+        inner.observed_at = event.observed_at;
+        inner.log_at(event);
+        inner.progressed();
+    }
+
     /// A chain event has been applied.
     pub(crate) fn applied(&self, event: &ChainEvent, after: Position) {
         let mut inner = self.lock();
@@ -145,7 +153,6 @@ impl Monitor {
         inner.status.trouble = None;
         inner.disconnecting = disconnects;
         inner.sequence = Some(event.sequence);
-        inner.observed_at = event.observed_at;
         if inner.blocks_behind().is_some_and(|blocks| blocks > 0) {
             inner.status.state = State::CatchingUp;
         }
@@ -170,14 +177,14 @@ impl Monitor {
         inner.progressed();
     }
 
-    /// The log goes to this event.
+    /// The log goes to this event, or further.
     pub(crate) fn log_at(&self, event: &ChainEvent) {
-        let mut inner = self.lock();
-        inner.tail = Some(event.sequence);
-        inner.status.log_height = Some(match event.action {
-            Action::Connected => event.height,
-            Action::Disconnected => event.height.saturating_sub(1),
-        });
+        self.lock().log_at(event);
+    }
+
+    /// How long the main loop has been busy with one thing.
+    pub(crate) fn busy_for(&self) -> Duration {
+        self.lock().progress.elapsed()
     }
 
     /// Something is wrong that may pass.
@@ -213,6 +220,17 @@ impl Inner {
 
     fn progressed(&mut self) {
         self.progress = Instant::now();
+    }
+
+    fn log_at(&mut self, event: &ChainEvent) {
+        if self.tail.is_some_and(|tail| tail > event.sequence) {
+            return;
+        }
+        self.tail = Some(event.sequence);
+        self.status.log_height = Some(match event.action {
+            Action::Connected => event.height,
+            Action::Disconnected => event.height.saturating_sub(1),
+        });
     }
 }
 

@@ -86,8 +86,12 @@ struct Watcher {
 impl Watcher {
     fn turn(&mut self, now: Instant) {
         let mut status = self.monitor.status();
-        // A live consumer has seen the tip itself.
-        let is_behind = matches!(status.state, State::StandingBy | State::CatchingUp);
+        // One that is live and not busy sees the tip itself.
+        let is_behind = match status.state {
+            State::CatchingUp => true,
+            State::Live => self.monitor.busy_for() >= TIP_INTERVAL,
+            State::StandingBy | State::Stopped | State::Failed => false,
+        };
         if is_behind && self.tip_asked.is_none_or(|asked| now - asked >= TIP_INTERVAL) {
             self.tip_asked = Some(now);
             match self.chain.last_event::<ChainEvent>(&self.chain.topics.blocks, 0) {

@@ -46,7 +46,10 @@ fn status_tells_whether_a_group_is_current_behind_stuck_or_stopped() {
     let group = shown(&log, soon).unwrap();
     assert_eq!((group.state, group.members), (GroupState::Stuck, 1));
     assert!(group.behind >= Duration::from_secs(60), "{:?}", group.behind);
-    assert!(running.monitor.status().blocks_behind.is_some());
+    eventually("the consumer itself knows", || {
+        let status = running.monitor.status();
+        status.blocks_behind == Some(3) && status.log_height == Some(5) && !status.behind.is_zero()
+    });
     waits.store(false, Ordering::SeqCst);
     eventually("the group is current again", || is(&log, soon, GroupState::Current, 0, 5));
     running.stop().unwrap();
