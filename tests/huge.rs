@@ -65,8 +65,10 @@ const HUGE_TRANSACTION_BYTES: u64 = 128_000_000;
 const FILLER_BYTES: u64 = 150;
 /// What a process takes beside three times its largest transaction, bytes.
 const BASE_BYTES: u64 = 256_000_000;
-/// More than that a block of another size may not take: what allocators and caches keep.
-const SLACK_BYTES: u64 = 64_000_000;
+/// More than a small block a large one may not take: what allocators and caches keep.
+const SLACK_BYTES: u64 = 24_000_000;
+/// The same on Kafka, where queues of the client fill as the broker has time.
+const KAFKA_SLACK_BYTES: u64 = 64_000_000;
 
 /// The block of many small transactions and a large one in between, through the publisher onto a log, and audited there.
 /// Both in processes of their own, whose peaks of memory are compared.
@@ -81,9 +83,15 @@ fn a_generated_block_goes_through_flat(kind: LogKind) {
     let small = Peaks::of(kind, SMALL_BODY_BYTES.max(2 * transaction_bytes), transaction_bytes);
     let large = Peaks::of(kind, body_bytes, transaction_bytes);
     eprintln!("{kind:?}: {small:?}, {large:?}, for a transaction of {transaction_bytes} bytes");
+    // Gigabytes fill the client's queues, which a small block does not: then the bound alone counts.
+    let slack = match (kind, size) {
+        (LogKind::Sqlite, _) => SLACK_BYTES,
+        (LogKind::Kafka, None) => KAFKA_SLACK_BYTES,
+        (LogKind::Kafka, Some(_)) => u64::MAX / 2,
+    };
     for (small, large) in [(small.publish, large.publish), (small.verify, large.verify)] {
         assert!(large < BASE_BYTES + 3 * transaction_bytes, "{large} bytes of memory");
-        assert!(large < small + SLACK_BYTES, "{large} bytes of memory, and {small} for a small block");
+        assert!(large < small + slack, "{large} bytes of memory, and {small} for a small block");
     }
 }
 
