@@ -32,7 +32,6 @@ enum Command {
     /// List what is not resolved, in the order of the log.
     List {
         /// Name of the group.
-        #[arg(env = "SLUICE_GROUP")]
         group: String,
         /// Print JSON, an object a letter.
         #[arg(long, env = "SLUICE_JSON")]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,7 @@ use super::task::Kind;
 use super::workers::{Report, Threads, Workers};
 use super::{Error, Handler, rerun};
 use crate::dlq::{self, Follow};
+use crate::monitor::Monitor;
 
 /// Ends of events that the member has not heard of yet. More events are never at work.
 const MAX_REPORTS: usize = 1 << 16;
@@ -28,6 +30,8 @@ const BACKLOG_BYTES: usize = 16 << 20;
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// How long a member with events at work waits for one to end, before it looks for records.
 const BUSY_WAIT: Duration = Duration::from_millis(10);
+/// How long a member waits for records whose only work is a rerun, which has nothing at hand.
+const RERUN_WAIT: Duration = Duration::from_millis(2);
 /// How often offsets are committed.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the dead letter and replay topics are read.
@@ -53,12 +57,27 @@ pub fn run<H: Handler>(
     settings: &HandlerSettings,
     stop: &Shutdown,
 ) -> Result<(), Error> {
+    run_watched(handler, chain, group, settings, stop, None)
+}
+
+/// As `run`, for whoever watches.
+pub(crate) fn run_watched<H: Handler>(
+    handler: H,
+    chain: &ChainLog,
+    group: &str,
+    settings: &HandlerSettings,
+    stop: &Shutdown,
+    monitor: Option<Arc<Monitor>>,
+) -> Result<(), Error> {
     settings.check().map_err(|reason| Error::Settings { reason })?;
     dlq::check_group(&chain.topics, group)
         .map_err(|reason| Error::Group { group: group.to_owned(), reason })?;
     let threads = Threads::find()?;
-    let result =
-        Member::join(handler, chain, group, settings, &threads).and_then(|mut member| member.run(stop));
+    let member = Member::join(handler, chain, group, settings, &threads);
+    let result = member.and_then(|mut member| {
+        member.monitor = monitor;
+        member.run(stop)
+    });
     threads.end();
     result
 }
@@ -74,11 +93,14 @@ struct Member<H> {
     next_lane: u64,
     /// Records that have been read, and are not in a lane yet.
     incoming: VecDeque<Record>,
+    /// Whether the lanes are those of the partitions that the last read was of.
+    has_followed: bool,
     commit_due: Instant,
     side_due: Instant,
     topics_due: Instant,
     /// Since when every call of the log has failed.
     trouble_since: Option<Instant>,
+    monitor: Option<Arc<Monitor>>,
 }
 
 impl<H: Handler> Member<H> {
@@ -115,10 +137,12 @@ impl<H: Handler> Member<H> {
             lanes: BTreeMap::new(),
             next_lane: 0,
             incoming: VecDeque::new(),
+            has_followed: false,
             commit_due: now + COMMIT_INTERVAL,
             side_due: now,
             topics_due: now,
             trouble_since: None,
+            monitor: None,
         })
     }
 
@@ -164,8 +188,11 @@ impl<H: Handler> Member<H> {
             self.commit()?;
             self.measure();
         }
-        if self.lanes.values().any(Lane::is_busy) {
-            self.hear(BUSY_WAIT)?;
+        let is_busy = self.lanes.values().any(Lane::is_busy);
+        let ended = if is_busy { self.hear(BUSY_WAIT)? } else { 0 };
+        if let Some(monitor) = self.monitor.as_ref().filter(|_| ended > 0 || !is_busy) {
+            monitor.counter().fetch_add(ended, Ordering::Relaxed);
+            monitor.progressed();
         }
         Ok(())
     }
@@ -175,11 +202,20 @@ impl<H: Handler> Member<H> {
         let waiting =
             self.lanes.values().map(Lane::waiting).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         if self.incoming.is_empty() && waiting.0 < BACKLOG_EVENTS && waiting.1 < BACKLOG_BYTES {
-            let is_idle = waiting.0 == 0
-                && !self.lanes.values().any(|lane| lane.is_busy() || lane.side.rerun.is_some());
-            let wait = if is_idle { IDLE_WAIT } else { Duration::ZERO };
+            let is_busy = waiting.0 > 0 || self.lanes.values().any(Lane::is_busy);
+            let sends_again = self.lanes.values().any(|lane| lane.side.rerun.is_some());
+            let wait = match (is_busy, sends_again) {
+                (true, _) => Duration::ZERO,
+                (false, true) => RERUN_WAIT,
+                (false, false) => IDLE_WAIT,
+            };
             self.incoming = self.reader.poll(wait)?.into();
+            self.has_followed = false;
+        }
+        // Before any record is looked at, also of a read before which this failed.
+        if !self.has_followed {
             self.follow_assignment()?;
+            self.has_followed = true;
         }
         while let Some(record) = self.incoming.pop_front() {
             // Where there is no lane, the partition is another member's, which reads the record itself.
@@ -191,7 +227,9 @@ impl<H: Handler> Member<H> {
                 info!(group = self.group, topic = key.0, partition = key.1, "partition came back");
                 self.lanes.remove(&key);
                 self.incoming.push_front(record);
+                self.has_followed = false;
                 self.follow_assignment()?;
+                self.has_followed = true;
             }
         }
         Ok(())
@@ -239,16 +277,18 @@ impl<H: Handler> Member<H> {
         Ok(())
     }
 
-    /// Waits for an event to end, and takes in all that have.
-    fn hear(&mut self, wait: Duration) -> Result<(), Error> {
+    /// Waits for an event to end, takes in all that have, and says how many.
+    fn hear(&mut self, wait: Duration) -> Result<u64, Error> {
+        let mut ended = 0;
         let mut next = self.reports.recv_timeout(wait).ok();
         while let Some(Report { lane, job, verdict }) = next {
             if let Some(lane) = self.lanes.values_mut().find(|candidate| candidate.number == lane) {
                 lane.ended(job, verdict, &self.workers)?;
             }
+            ended += 1;
             next = self.reports.try_recv().ok();
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// Commits what is done.

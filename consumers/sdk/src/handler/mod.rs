@@ -160,7 +160,7 @@ impl Consumer {
         stop: &Shutdown,
     ) -> Result<(), Error> {
         begin(self.log(), self.group(), settings, self.starts_at())?;
-        run(handler, self.log(), self.group(), settings, stop)
+        member::run_watched(handler, self.log(), self.group(), settings, stop, Some(self.monitor()))
     }
 }
 
