@@ -194,12 +194,27 @@ impl Funding {
             let outpoint = outpoint(input);
             let parent = || overlay.output(&outpoint, flavour).map(|output| coin(output));
             let coin = match told(input).or_else(parent) {
-                None if self.keeps_coins() => self.kept(&outpoint)?,
+                None => self.confirmed(&outpoint, flavour)?,
                 coin => coin,
             };
             spent.push(Spent { coin, untold: false, kept: false, outlives: true });
         }
         Ok(spent)
+    }
+
+    /// A coin of a confirmed transaction: as it is kept, else from the log. Nodes that tell the prevouts of a block do not
+    /// tell those of what is waiting.
+    fn confirmed(&self, outpoint: &OutPoint, flavour: Flavour) -> Result<Option<Coin>> {
+        if self.keeps_coins()
+            && let Some(coin) = self.kept(outpoint)?
+        {
+            return Ok(Some(coin));
+        }
+        let rows = self.index.store().snapshot();
+        match rows.places_of(&outpoint.txid)?.last() {
+            Some(funding) => Ok(output(&self.index.read(&rows, funding)?, outpoint, flavour)),
+            None => Ok(None),
+        }
     }
 }
 
