@@ -8,6 +8,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::error::Error;
@@ -26,7 +27,7 @@ pub(super) async fn transaction(State(api): State<Arc<Api>>, body: Body) -> Resp
 }
 
 async fn send_transaction(api: Arc<Api>, body: Body) -> Result<String, Error> {
-    let _place = api.posts.enter().await?;
+    let place = api.posts.enter().await?;
     let body = read(&api, body).await?;
     let hex = body.trim_ascii();
     if hex.is_empty() || hex.len() % 2 != 0 || !hex.iter().all(u8::is_ascii_hexdigit) {
@@ -34,7 +35,7 @@ async fn send_transaction(api: Arc<Api>, body: Body) -> Result<String, Error> {
     }
     let hex = String::from_utf8_lossy(hex).into_owned();
     drop(body);
-    let txid = call(api, "sendrawtransaction", json!([hex])).await?;
+    let txid = call(api, place, "sendrawtransaction", json!([hex])).await?;
     txid.as_str().map(str::to_owned).ok_or(Error::NodeSilent)
 }
 
@@ -47,7 +48,7 @@ pub(super) async fn package(State(api): State<Arc<Api>>, RawQuery(query): RawQue
 }
 
 async fn send_package(api: Arc<Api>, query: String, body: Body) -> Result<Value, Error> {
-    let _place = api.posts.enter().await?;
+    let place = api.posts.enter().await?;
     let package: Vec<String> = serde_json::from_slice(&read(&api, body).await?)
         .map_err(|_| Error::Invalid("Invalid package: an array of transactions in hex is taken"))?;
     if package.is_empty() || package.len() > MAX_PACKAGE {
@@ -64,7 +65,7 @@ async fn send_package(api: Arc<Api>, query: String, body: Body) -> Result<Value,
             params.push(amount);
         }
     }
-    call(api, "submitpackage", Value::Array(params)).await
+    call(api, place, "submitpackage", Value::Array(params)).await
 }
 
 /// A decimal number of a query, passed on as it is.
@@ -97,10 +98,20 @@ fn is_over_limit(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(|source| source.to_string().contains("length limit"))
 }
 
-async fn call(api: Arc<Api>, method: &'static str, params: Value) -> Result<Value, Error> {
-    let asked = tokio::task::spawn_blocking(move || match &api.node {
-        Some(node) => node.call(method, &params),
-        None => Err(Error::NoNode),
+/// Asks the node. The place is given back when the node has answered, even if the client has gone before.
+async fn call(
+    api: Arc<Api>,
+    place: OwnedSemaphorePermit,
+    method: &'static str,
+    params: Value,
+) -> Result<Value, Error> {
+    let asked = tokio::task::spawn_blocking(move || {
+        let answer = match &api.node {
+            Some(node) => node.call(method, &params),
+            None => Err(Error::NoNode),
+        };
+        drop(place);
+        answer
     });
     asked.await.map_err(|error| Error::Internal(error.into()))?
 }

@@ -138,6 +138,10 @@ impl Out {
 
     /// Ends the answer.
     pub(super) fn finish(mut self, result: Result<(), Error>) {
+        if self.first.is_some() {
+            // Whoever has the answer may ask for the next at once.
+            self.place = None;
+        }
         match (self.first.take(), result) {
             (Some(first), Ok(())) => {
                 let whole = First::Whole(self.head.clone(), std::mem::take(&mut self.buffer));

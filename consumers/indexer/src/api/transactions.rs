@@ -37,6 +37,7 @@ pub(super) fn raw(ask: &Ask, out: &mut Out, txid: &str) -> Result<(), Error> {
     let (transaction, confirmation) = find(ask, txid)?;
     let head = out.head(Media::Binary, freshness(ask, confirmation));
     head.length = u64::try_from(transaction.size).ok();
+    head.tag = Some(tag(&transaction, "raw"));
     Ok(transaction.write_raw(out)?)
 }
 
@@ -44,7 +45,16 @@ pub(super) fn hex(ask: &Ask, out: &mut Out, txid: &str) -> Result<(), Error> {
     let (transaction, confirmation) = find(ask, txid)?;
     let head = out.head(Media::Text, freshness(ask, confirmation));
     head.length = u64::try_from(transaction.size).ok().and_then(|size| size.checked_mul(2));
+    head.tag = Some(tag(&transaction, "hex"));
     Ok(transaction.write_raw(&mut HexWriter(out))?)
+}
+
+/// What stands for a transaction with its witnesses, in one form.
+fn tag(transaction: &Transaction, form: &str) -> String {
+    match transaction.wtxid {
+        Some(wtxid) => format!("{wtxid}-{form}"),
+        None => format!("{}-{form}", transaction.txid),
+    }
 }
 
 /// Writes bytes as hexadecimal digits.
