@@ -44,6 +44,9 @@ struct Reading<'a> {
     blocks: Box<dyn Iterator<Item = sluice_log::Result<Located<ChainEvent>>> + 'a>,
     transactions: Option<TransactionReader>,
     mempool: Option<MempoolScanner>,
+    /// Whether the log has begun an epoch that the index has not: what is left of the one before cannot be read any more,
+    /// and counts for nothing once the index has begun it too.
+    awaits_epoch: bool,
     /// Whether a transaction touches what the client wants, of those that came in while the slice was read.
     known: HashMap<Txid, bool>,
     place: Option<Cursor>,
@@ -68,6 +71,7 @@ impl<'a> Reading<'a> {
             blocks: Box::new(std::iter::empty()),
             transactions: None,
             mempool: None,
+            awaits_epoch: false,
             known: HashMap::new(),
             place,
             messages: Vec::new(),
@@ -81,7 +85,9 @@ impl<'a> Reading<'a> {
         }
         let told = place.and_then(|place| place.mempool);
         if !filter.only_blocks && told < until.mempool {
-            reading.mempool = Some(reading.open_mempool(told)?);
+            let scanner = reading.open_mempool(told)?;
+            reading.awaits_epoch = scanner.newest_epoch() > until.mempool.map(|mempool| mempool.epoch);
+            reading.mempool = Some(scanner);
         }
         Ok(reading)
     }
@@ -124,6 +130,9 @@ impl<'a> Reading<'a> {
             return;
         };
         let before = MempoolPosition { epoch: first.epoch, sequence: first.sequence - 1 };
+        if Some(before) > self.until.mempool {
+            return;
+        }
         self.tell_mempool(before, Message::reset);
     }
 
@@ -139,7 +148,8 @@ impl<'a> Reading<'a> {
                     None => return Ok(self.ended(false)),
                 }
             } else {
-                return Ok(self.ended(true));
+                let is_complete = !self.awaits_epoch;
+                return Ok(self.ended(is_complete));
             }
         }
         Ok(self.ended(false))

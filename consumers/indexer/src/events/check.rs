@@ -1,5 +1,7 @@
 //! Whether a cursor is of this log's history.
 
+use std::cmp::Ordering;
+
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
@@ -84,8 +86,11 @@ pub(super) fn known(index: &Index, cursor: Cursor) -> Result<Cursor, Refusal> {
 
 fn is_on_log(index: &Index, mempool: MempoolPosition) -> sluice_log::Result<bool> {
     let chain = index.chain();
-    if chain.newest_mempool_epoch()? != Some(mempool.epoch) {
-        return Ok(false);
+    match Some(mempool.epoch).cmp(&chain.newest_mempool_epoch()?) {
+        // What came after it is void: the newest epoch begins with a reset.
+        Ordering::Less => return Ok(true),
+        Ordering::Equal => {}
+        Ordering::Greater => return Ok(false),
     }
     let mut scanner = chain.scan_mempool(Some((mempool.epoch, mempool.sequence.saturating_sub(1))))?;
     scanner.extend()?;

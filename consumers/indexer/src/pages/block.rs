@@ -158,8 +158,10 @@ fn row(moment: &Moment, position: i64, transaction: &Transaction) -> Markup {
         tr {
             td.number.wide { (count(position)) }
             td.hash {
-                (txid_link(&transaction.txid))
-                @if transaction.coinbase { " " span.badge { "coinbase" } }
+                div.named {
+                    (txid_link(&transaction.txid))
+                    @if transaction.coinbase { span.badge { "coinbase" } }
+                }
             }
             td.number.wide { (transaction.inputs.len()) " → " (transaction.outputs.len()) }
             td.number { (amount(sum, moment.unit())) }

@@ -13,7 +13,7 @@ const MIDDLE: i64 = 120;
 const THIN: i64 = 2;
 const GAP: i64 = 18;
 const TOP: i64 = 14;
-const LABEL: i64 = 150;
+const LABEL: i64 = 190;
 
 /// One side's part of the whole.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -97,7 +97,7 @@ fn table(moment: &Moment, blocks: &[Block], reorgs: &[Reorg]) -> Markup {
                 tr {
                     th scope="col" { "Height" }
                     th scope="col" { "Hash" }
-                    th.number scope="col" { "Transactions" }
+                    th.number scope="col" { span.wide { "Transactions" } span.narrow { "Txs" } }
                     th.number.wide scope="col" { "Size" }
                     th.number scope="col" { "Mined" }
                 }

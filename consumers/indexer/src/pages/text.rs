@@ -106,7 +106,8 @@ pub(super) fn duration(seconds: i64) -> String {
         ..120 => format!("{seconds} s"),
         ..7_200 => format!("{} min", seconds / 60),
         ..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", count(seconds / 86_400)),
+        ..63_072_000 => format!("{} days", seconds / 86_400),
+        _ => format!("{} years", count(seconds / 31_536_000)),
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn page(moment: &Moment, txid: &str, asked: &Asked) -> Result<Page, N
             present(moment, &transaction, confirmation, &journey, asked)?
         }
         None if journey.steps.is_empty() => return Err(Notice::not_found("transaction", txid)),
-        None => gone(moment, &parsed, &journey),
+        None => gone(&parsed, &journey),
     };
     Ok(Page::Shown { title: format!("Transaction {txid}"), place: Place::Elsewhere, body })
 }
@@ -77,17 +77,17 @@ fn present(
                 (outputs(moment, transaction, unit, asked)?)
             }
         }
-        (story(moment, journey))
+        (story(journey))
     })
 }
 
 /// A transaction that is known but nowhere any more.
-fn gone(moment: &Moment, txid: &Txid, journey: &Journey) -> Markup {
+fn gone(txid: &Txid, journey: &Journey) -> Markup {
     html! {
         div.heading { h1 { "Transaction" } span.badge.bad { "gone" } }
         p.hash.subject { (txid) }
         p.banner { "This transaction is neither on the chain nor in the mempool now. What is known of it is below." }
-        (story(moment, journey))
+        (story(journey))
     }
 }
 
@@ -264,13 +264,13 @@ fn more(txid: &Txid, side: &str, start: usize, total: usize, other: usize) -> Ma
     }
 }
 
-fn story(moment: &Moment, journey: &Journey) -> Markup {
+fn story(journey: &Journey) -> Markup {
     html! {
         @if !journey.steps.is_empty() {
             section aria-labelledby="journey" {
                 h2 id="journey" { "Journey" }
                 ol.journey {
-                    @for step in journey.steps.iter().take(STEPS) { (stage(moment, step)) }
+                    @for step in journey.steps.iter().take(STEPS) { (stage(step)) }
                 }
                 @if journey.steps.len() > STEPS { p { "… and " (counted((journey.steps.len() - STEPS) as i64, "more step")) "." } }
             }
@@ -278,7 +278,7 @@ fn story(moment: &Moment, journey: &Journey) -> Markup {
     }
 }
 
-fn stage(moment: &Moment, step: &Step) -> Markup {
+fn stage(step: &Step) -> Markup {
     let (class, words) = match &step.kind {
         StepKind::Seen { source, .. } => ("seen", html! { "Seen in the mempool of " b { (source) } }),
         StepKind::Left { source, reason, replaced_by } => {
@@ -298,7 +298,6 @@ fn stage(moment: &Moment, step: &Step) -> Markup {
             html! { "Taken back: block " (block_link(&block.hash, &count(block.height.into()))) " left the chain" },
         ),
     };
-    let _ = moment;
     html! { li class=(class) { p { (words) } p { small { (time(step.observed_at)) } } } }
 }
 

@@ -1,0 +1,82 @@
+//! An index served in this process, over any log.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use axum::serve::ListenerExt;
+use sluice_consumer::{Consumer, Shutdown};
+use sluice_indexer::{Index, Projector, Settings, events, pages};
+use sluice_log::chain::ChainLog;
+use sluice_test_support::soon;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+/// An index that follows its log, and its pages and events on a port of this machine.
+pub struct Served {
+    /// Where.
+    pub address: SocketAddr,
+    index: Index,
+    shutdown: Shutdown,
+    tasks: Option<Runtime>,
+    projection: Option<JoinHandle<()>>,
+}
+
+impl Served {
+    /// Serves the index of a log, which is kept in a directory. With `send_buffer`, the system takes no more bytes than
+    /// about this from the server while a client reads none.
+    pub fn start(chain: &ChainLog, directory: &Path, send_buffer: Option<usize>) -> Self {
+        let settings = Settings { buffer_bytes: 8 << 20, cache_bytes: 8 << 20, ..Settings::default() };
+        let mut projector = Projector::open(chain.clone(), directory, settings).unwrap();
+        let (index, shutdown) = (projector.index().clone(), Shutdown::default());
+        let projection = std::thread::spawn({
+            let (consumer, stop) = (Consumer::new(chain.clone(), "indexer"), shutdown.clone());
+            move || consumer.project(&mut projector, &stop).unwrap()
+        });
+        let tasks =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let listener = tasks.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = pages::router(index.clone()).merge(events::router(index.clone(), shutdown.clone()));
+        let stop = shutdown.clone();
+        tasks.spawn(async move {
+            let listener = listener.tap_io(move |stream| {
+                if let Some(bytes) = send_buffer {
+                    socket2::SockRef::from(&*stream).set_send_buffer_size(bytes).unwrap();
+                }
+            });
+            axum::serve(listener, router).with_graceful_shutdown(async move { stop.requested().await }).await
+        });
+        Self { address, index, shutdown, tasks: Some(tasks), projection: Some(projection) }
+    }
+
+    /// Waits until everything that is on the log is in the index.
+    pub fn reaches(&self, chain: &ChainLog) {
+        let newest = || {
+            let mut scanner = chain.scan_mempool(None).unwrap();
+            scanner.extend().unwrap();
+            std::iter::from_fn(move || scanner.next_event().unwrap()).last().map(|last| last.event.sequence)
+        };
+        let wanted = (chain.tail().unwrap().map(|tail| tail.sequence), newest());
+        soon("the index to have everything", || {
+            let position = self.index.view().ok().and_then(|view| view.position());
+            let has = (
+                position.map(|position| position.sequence),
+                position.and_then(|position| position.mempool).map(|mempool| mempool.sequence),
+            );
+            if has == wanted { Ok(()) } else { Err((has, wanted)) }
+        });
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.shutdown.request();
+        let projected = self.projection.take().map(JoinHandle::join);
+        // Blocking work that nobody waits for any more is left behind.
+        self.tasks.take().map(Runtime::shutdown_background);
+        if !std::thread::panicking() {
+            projected.unwrap().unwrap();
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! The event stream, over real sockets: whoever comes back with the last id misses nothing and is told nothing twice.
+#![allow(clippy::unwrap_used)] // clippy does not see helper functions as tests
+
+mod served;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+use served::Served;
+use sluice_consumer::Cursor;
+use sluice_consumer_testkit::{
+    PEOPLE, Script, TestLog, Tx, chain, data, returned, script_of, share, waiting,
+};
+use sluice_indexer::ScriptHash;
+use sluice_log::chain::ChainLog;
+use sluice_schemas::{Action, ChainEvent, Flavour, RemovalReason};
+use sluice_test_support::soon;
+
+/// How long a read may wait before the test looks at what else happens.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// An event as it came.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Event {
+    id: String,
+    name: String,
+    data: Value,
+}
+
+/// A connection to `/events`.
+struct Stream {
+    reader: BufReader<TcpStream>,
+    status: u16,
+    partial: Event,
+    line: Vec<u8>,
+}
+
+impl Stream {
+    fn open(address: SocketAddr, query: &str, last_id: Option<&str>) -> Self {
+        Self::over(TcpStream::connect(address).unwrap(), query, last_id)
+    }
+
+    fn over(mut socket: TcpStream, query: &str, last_id: Option<&str>) -> Self {
+        socket.set_read_timeout(Some(LOOK)).unwrap();
+        socket.write_all(request(query, last_id).as_bytes()).unwrap();
+        let mut stream =
+            Self { reader: BufReader::new(socket), status: 0, partial: Event::default(), line: Vec::new() };
+        let mut head = Vec::new();
+        while head.last().is_none_or(|line: &String| !line.is_empty()) {
+            if let Some(line) = stream.next_line() {
+                head.push(line.expect("a whole head"));
+            }
+        }
+        stream.status = head[0].split(' ').nth(1).unwrap().parse().unwrap();
+        stream
+    }
+
+    /// The next line; `None` where none came in time, `Some(None)` at the end.
+    fn next_line(&mut self) -> Option<Option<String>> {
+        match self.reader.read_until(b'\n', &mut self.line) {
+            Ok(0) => Some(None),
+            Ok(_) if !self.line.ends_with(b"\n") => Some(None),
+            Ok(_) => {
+                Some(Some(String::from_utf8(std::mem::take(&mut self.line)).unwrap().trim_end().to_owned()))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The next event; `None` where none came in time, `Some(None)` at the end.
+    fn next(&mut self) -> Option<Option<Event>> {
+        loop {
+            let Some(line) = self.next_line()? else { return Some(None) };
+            match line.split_once(':').map(|(name, value)| (name, value.trim_start())) {
+                Some(("id", id)) => id.clone_into(&mut self.partial.id),
+                Some(("event", name)) => name.clone_into(&mut self.partial.name),
+                Some(("data", data)) => self.partial.data = serde_json::from_str(data).unwrap(),
+                Some(("", _)) => {}
+                None if line.is_empty() && self.partial != Event::default() => {
+                    return Some(Some(std::mem::take(&mut self.partial)));
+                }
+                None if line.is_empty() => {}
+                _ => panic!("{line:?} is no line of an event"),
+            }
+        }
+    }
+
+    /// The next event, which must come.
+    fn must(&mut self) -> Event {
+        soon("an event", || self.next().ok_or("silence")).expect("the stream goes on")
+    }
+
+    fn body(mut self) -> String {
+        let mut body = String::new();
+        while let Err(error) = self.reader.read_to_string(&mut body) {
+            assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+        }
+        body
+    }
+}
+
+/// HTTP/1.0, so that the answer comes as it is and not in chunks.
+fn request(query: &str, last_id: Option<&str>) -> String {
+    let id = last_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+    format!("GET /events{query} HTTP/1.0\r\nHost: test\r\n{id}\r\n")
+}
+
+/// What a client makes of the events it is told.
+#[derive(Debug, Default)]
+struct Fold {
+    last_id: Option<String>,
+    /// Action and block of every event, in order.
+    blocks: Vec<(Action, String)>,
+    mempool: BTreeSet<String>,
+    /// With a filter: transactions of blocks, by how often they were connected less how often disconnected.
+    confirmed: BTreeMap<String, i32>,
+}
+
+impl Fold {
+    fn take(&mut self, event: &Event) {
+        let text = |name: &str| event.data[name].as_str().unwrap().to_owned();
+        match event.name.as_str() {
+            "" | "dropped" => {}
+            "connected" => self.block(event, Action::Connected, 1),
+            "disconnected" => self.block(event, Action::Disconnected, -1),
+            "reset" => self.mempool.clear(),
+            "added" => assert!(self.mempool.insert(text("txid")), "{event:?} came twice"),
+            "removed" => assert!(self.mempool.remove(&text("txid")), "{event:?} was not there"),
+            name => panic!("{name}?"),
+        }
+        assert!(event.id.parse::<Cursor>().is_ok(), "{event:?} has no cursor");
+        self.last_id = Some(event.id.clone());
+    }
+
+    fn block(&mut self, event: &Event, action: Action, by: i32) {
+        self.blocks.push((action, event.data["hash"].as_str().unwrap().to_owned()));
+        for txid in event.data["transactions"].as_array().into_iter().flatten() {
+            *self.confirmed.entry(txid.as_str().unwrap().to_owned()).or_default() += by;
+        }
+    }
+}
+
+/// A client that is cut off again and again, after any number of bytes, until it is told to end.
+fn follow_with_cuts(
+    address: SocketAddr,
+    query: &str,
+    seed: u64,
+    mut fold: Fold,
+    done: impl Fn(&Fold) -> bool,
+) -> Fold {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut cuts = 0;
+    while !done(&fold) {
+        let mut stream = Stream::open(address, query, fold.last_id.as_deref());
+        assert_eq!(stream.status, 200);
+        let limit = rng.random_range(0..12);
+        for _ in 0..limit {
+            match stream.next() {
+                Some(Some(event)) => fold.take(&event),
+                Some(None) => break,
+                None if done(&fold) => break,
+                None => {}
+            }
+        }
+        // Half an event, perhaps, is thrown away with the socket.
+        let mut rest = vec![0; rng.random_range(1..300)];
+        let _ = stream.reader.get_mut().read(&mut rest);
+        cuts += 1;
+    }
+    assert!(cuts > 1, "it was cut off");
+    fold
+}
+
+/// A little traffic: what may happen next on a log.
+fn traffic(rng: &mut ChaCha8Rng) -> Script {
+    let person = |rng: &mut ChaCha8Rng| PEOPLE[rng.random_range(0..PEOPLE.len())];
+    let transactions: Vec<Tx> = (0..rng.random_range(0..4))
+        .map(|_| share(person(rng), person(rng), rng.random_range(1..60)))
+        .collect();
+    match rng.random_range(0..10) {
+        0..4 => chain().added(transactions),
+        4..6 => chain().mined_by(person(rng), [waiting()]),
+        6 => chain().mined_by(person(rng), transactions),
+        7 => chain()
+            .reorg(rng.random_range(1..4))
+            .mined_by(person(rng), [returned()])
+            .blocks(rng.random_range(0..3)),
+        8 => chain().removed(RemovalReason::Evicted),
+        _ if rng.random_bool(0.3) => chain().takeover(),
+        _ => chain().added([data(person(rng), b"hello")]),
+    }
+}
+
+fn begun() -> TestLog {
+    PEOPLE.iter().fold(chain().partitions(3), |script, name| script.mined_by(name, [])).takeover().build()
+}
+
+fn chain_events(log: &ChainLog, after: i64) -> Vec<ChainEvent> {
+    let events = log.events::<ChainEvent>(&log.topics.blocks, 0, 0).unwrap();
+    events.map(|located| located.unwrap().event).filter(|event| event.sequence > after).collect()
+}
+
+fn blocks_of(events: &[ChainEvent]) -> Vec<(Action, String)> {
+    events.iter().map(|event| (event.action, event.hash.to_string())).collect()
+}
+
+/// Plays traffic while clients follow with cuts, then gives what each of them made of it.
+fn followed(log: &mut TestLog, served: &Served, queries: &[String], steps: usize) -> Vec<Fold> {
+    let done = AtomicBool::new(false);
+    let end = std::sync::Mutex::new(None::<Cursor>);
+    // Everybody has a place before anything happens.
+    let begun: Vec<_> = queries
+        .iter()
+        .map(|query| {
+            let mut fold = Fold::default();
+            fold.take(&Stream::open(served.address, query, None).must());
+            fold
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..)
+            .zip(queries.iter().zip(begun))
+            .map(|(seed, (query, fold))| {
+                let (done, end) = (&done, &end);
+                scope.spawn(move || {
+                    follow_with_cuts(served.address, query, seed, fold, |fold| {
+                        if !done.load(Ordering::SeqCst) {
+                            return false;
+                        }
+                        let end = end.lock().unwrap().unwrap();
+                        let at: Cursor = fold.last_id.as_deref().unwrap().parse().unwrap();
+                        at.sequence == end.sequence
+                            && (query.contains("only=blocks") || at.mempool == end.mempool)
+                    })
+                })
+            })
+            .collect();
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        for _ in 0..steps {
+            log.play(&traffic(&mut rng));
+        }
+        // The last event is one that every filter is told the cursor of.
+        log.play(&chain().mined_by("alice", []));
+        served.reaches(&log.chain);
+        let last = Stream::open(served.address, "", None).must();
+        *end.lock().unwrap() = Some(last.id.parse().unwrap());
+        done.store(true, Ordering::SeqCst);
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn a_client_cut_off_at_any_time_misses_nothing_and_is_told_nothing_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = begun();
+    let served = Served::start(&log.chain, folder.path(), None);
+    served.reaches(&log.chain);
+    let before = chain_events(&log.chain, -1).len() as i64 - 1;
+    let queries = ["", "?only=blocks", "", "?only=blocks"].map(str::to_owned);
+    let folds = followed(&mut log, &served, &queries, 150);
+    let expected = blocks_of(&chain_events(&log.chain, before));
+    assert!(expected.iter().any(|(action, _)| *action == Action::Disconnected));
+    let mempool: BTreeSet<_> = log.mempool().iter().map(|txid| txid.to_string()).collect();
+    for (fold, query) in folds.iter().zip(&queries) {
+        assert_eq!(fold.blocks, expected, "{query}");
+        if !query.contains("only=blocks") {
+            assert_eq!(fold.mempool, mempool);
+        }
+    }
+}
+
+#[test]
+fn a_filter_lets_through_what_touches_an_address_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = begun();
+    let served = Served::start(&log.chain, folder.path(), None);
+    served.reaches(&log.chain);
+    let before = chain_events(&log.chain, -1).len() as i64 - 1;
+    let script = ScriptHash::of(script_of("bob", Flavour::Btc).as_bytes());
+    let folds = followed(&mut log, &served, &[format!("?scripthash={script}&only=blocks")], 80);
+    let mut expected = BTreeMap::<String, i32>::new();
+    for event in chain_events(&log.chain, before) {
+        for item in log.chain.transactions(&event).unwrap() {
+            let transaction = item.unwrap().transaction;
+            let paid = transaction.outputs.iter().map(|output| &output.script_pubkey);
+            let spent =
+                transaction.inputs.iter().filter_map(|input| Some(&input.prevout.as_ref()?.script_pubkey));
+            if paid.chain(spent).any(|of| ScriptHash::of(of) == script) {
+                *expected.entry(transaction.txid.to_string()).or_default() +=
+                    if event.action == Action::Connected { 1 } else { -1 };
+            }
+        }
+    }
+    assert!(expected.len() > 3);
+    assert_eq!(folds[0].confirmed, expected);
+}
+
+#[test]
+fn a_thousand_clients_are_told_of_a_reorg_at_once() {
+    const CLIENTS: usize = 1000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = begun();
+    let served = Served::start(&log.chain, folder.path(), None);
+    served.reaches(&log.chain);
+    let before = chain_events(&log.chain, -1).len() as i64 - 1;
+    let tasks = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut sockets = tasks.block_on(async {
+        let mut sockets = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut socket = TcpStream::connect(served.address).unwrap();
+            socket.write_all(request("?only=blocks", None).as_bytes()).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            sockets.push((tokio::net::TcpStream::from_std(socket).unwrap(), String::new()));
+        }
+        for (socket, text) in &mut sockets {
+            read_until(socket, text, "\n\n", 1).await;
+        }
+        sockets
+    });
+    log.play(&chain().mined_by("alice", []).reorg(2).blocks(3));
+    let expected = blocks_of(&chain_events(&log.chain, before));
+    tasks.block_on(async {
+        for (socket, text) in &mut sockets {
+            read_until(socket, text, "event: ", expected.len()).await;
+            read_until(socket, text, "\n\n", expected.len() + 1).await;
+            let told: Vec<_> = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("data: "))
+                .map(|data| serde_json::from_str::<Value>(data).unwrap()["hash"].as_str().unwrap().to_owned())
+                .collect();
+            assert_eq!(told, expected.iter().map(|(_, hash)| hash.clone()).collect::<Vec<_>>());
+        }
+    });
+}
+
+/// Reads until a text has come so many times.
+async fn read_until(socket: &mut tokio::net::TcpStream, text: &mut String, wanted: &str, times: usize) {
+    while text.matches(wanted).count() < times {
+        let mut bytes = [0; 4096];
+        socket.readable().await.unwrap();
+        let count = match socket.try_read(&mut bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            read => read.unwrap(),
+        };
+        assert!(count > 0, "the stream ended: {text}");
+        text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_dropped_with_a_cursor_and_comes_back() {
+    /// Comings and goings: more than is kept for a slow client, and than lies in buffers on the way.
+    const PAIRS: usize = 5_000;
+    const BUFFER_BYTES: usize = 4096;
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = begun();
+    let served = Served::start(&log.chain, folder.path(), Some(BUFFER_BYTES));
+    served.reaches(&log.chain);
+    let before = chain_events(&log.chain, -1).len() as i64 - 1;
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(BUFFER_BYTES).unwrap();
+    socket.connect(&served.address.into()).unwrap();
+    let mut stream = Stream::over(TcpStream::from(socket), "", None);
+    let mut fold = Fold::default();
+    fold.take(&stream.must());
+
+    let some = |script: Script| script.added([data("alice", b"here")]).removed(RemovalReason::Evicted);
+    log.play(&(0..PAIRS).fold(chain(), |script, _| some(script)));
+    log.play(&chain().added([data("bob", b"to stay")]).reorg(2).blocks(3));
+    served.reaches(&log.chain);
+    let mut told = 0;
+    let dropped = loop {
+        match stream.must() {
+            event if event.name == "dropped" => break event,
+            event => fold.take(&event),
+        }
+        told += 1;
+    };
+    assert_eq!(dropped.data["reason"], "too slow");
+    assert_eq!(Some(&dropped.id), fold.last_id.as_ref(), "its cursor is of the last event that it was told");
+    assert_eq!(soon("the end", || stream.next().ok_or(())), None);
+    assert!(told < 2 * PAIRS, "it was dropped on the way");
+
+    // A browser comes back by itself.
+    let mut stream = Stream::open(served.address, "", Some(&dropped.id));
+    let events = blocks_of(&chain_events(&log.chain, before));
+    let waiting: BTreeSet<_> = log.mempool().iter().map(|txid| txid.to_string()).collect();
+    while fold.blocks.len() < events.len() || fold.mempool != waiting {
+        fold.take(&stream.must());
+        told += 1;
+    }
+    assert_eq!(fold.blocks, events);
+    assert!(told > 2 * PAIRS, "it was told of everything that it had missed");
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = begun();
+    log.play(&chain().blocks(2).reorg(1).blocks(2));
+    let served = Served::start(&log.chain, folder.path(), None);
+    served.reaches(&log.chain);
+    let now = Stream::open(served.address, "", None).must().id;
+    let other = format!("3.{}", "07".repeat(32));
+    let future = format!("99999.{}", "07".repeat(32));
+    let unseen = format!("{}.99.3", now.split('.').take(2).collect::<Vec<_>>().join("."));
+    for (query, id, status, words) in [
+        ("", Some("hello"), 400, "not a cursor"),
+        ("?cursor=1", None, 400, "not a cursor"),
+        ("", Some(future.as_str()), 400, "future"),
+        ("", Some(other.as_str()), 410, "replaced"),
+        ("", Some(unseen.as_str()), 410, "mempool"),
+        ("?only=mempool", None, 400, "only takes"),
+        ("?txid=xyz", None, 400, "64 hexadecimal digits"),
+        ("?address=12cbQLTFMXRnSzktFkuoG3eHoMeFtpTu3S", None, 400, "btc-regtest"),
+        ("?adress=x", None, 400, "the parameters are"),
+    ] {
+        let stream = Stream::open(served.address, query, id);
+        assert_eq!(stream.status, status, "{query} {id:?}");
+        let body = stream.body();
+        assert!(body.contains(words) && body.lines().count() == 1, "{query} {id:?}: {body}");
+    }
+    // The header is newer than what the address was opened with.
+    let stream = Stream::open(served.address, "?cursor=hello", Some(&now));
+    assert_eq!(stream.status, 200);
+}
