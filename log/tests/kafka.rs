@@ -21,7 +21,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{Offset, TopicPartitionList};
-use sluice_log::{Class, Committed, Error, Log, NewRecord, StartAt, Writer};
+use sluice_log::{Class, Committed, Error, Log, NewRecord, StartAt};
 use sluice_schemas::{Retention, TopicSpec};
 
 /// A corner of a cluster: names of its own.

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 
 /// What key, headers and framing may add to the value of a record.
 const RECORD_OVERHEAD_BYTES: usize = 64 * 1024;
-/// Least size of a batch on the wire, so that a small `max-record-bytes` does not make batches small.
+/// The least that the largest batch on the wire may be, whatever `max-record-bytes` is: small records share one.
 const MIN_BATCH_BYTES: usize = 1_000_000;
 /// Default of `transaction-timeout`, the longest that a broker takes by default (`transaction.max.timeout.ms`).
 const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15 * 60);

@@ -24,8 +24,12 @@ use crate::{AppendedRange, Class, Error, NewRecord, Result, Writer, chunk, heade
 const SEND_QUEUE_KIBIBYTES: usize = 64 * 1024;
 /// Records that may wait for the brokers: each costs some 200 bytes beside its own.
 const SEND_QUEUE_RECORDS: usize = 200_000;
-/// How long a partition's batch may wait for more records.
-const LINGER: Duration = Duration::from_millis(5);
+/// How long a partition's batch may wait for more records. A live commit waits for it; while much is sent, batches fill
+/// behind those that are on their way.
+const LINGER: Duration = Duration::from_micros(500);
+/// Bytes of a partition's records that are compressed together, give or take the last one. To read one record, a reader
+/// fetches and decompresses all of them.
+const BATCH_BYTES: usize = 256 * 1024;
 /// Delivery reports are taken in after this many records at the latest.
 const POLL_EVERY_RECORDS: u32 = 64;
 /// What a wait for deliveries is given beyond the time after which librdkafka gives a record up.
@@ -302,15 +306,14 @@ fn owned(headers: &[(&str, &[u8])]) -> Option<OwnedHeaders> {
 
 fn config(options: &Options, transactional_id: &str) -> rdkafka::ClientConfig {
     let mut config = options.client();
-    let batch_bytes = options.batch_bytes().to_string();
     config
         .set("transactional.id", transactional_id)
         .set("acks", "all")
         .set("enable.idempotence", "true")
         .set("compression.type", options.compression())
-        .set("linger.ms", LINGER.as_millis().to_string())
-        .set("batch.size", &batch_bytes)
-        .set("message.max.bytes", &batch_bytes)
+        .set("linger.ms", (LINGER.as_secs_f64() * 1e3).to_string())
+        .set("batch.size", BATCH_BYTES.to_string())
+        .set("message.max.bytes", options.batch_bytes().to_string())
         .set("batch.num.messages", "100000")
         .set("queue.buffering.max.kbytes", SEND_QUEUE_KIBIBYTES.to_string())
         .set("queue.buffering.max.messages", SEND_QUEUE_RECORDS.to_string())
