@@ -12,7 +12,7 @@ use crate::consumer::{Batch, Consumer};
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::member::Member;
-use crate::position::MempoolPosition;
+use crate::position::{MempoolPosition, Position};
 use crate::projection::Projection;
 
 /// How long one wait for a change lasts; a stop is seen as soon.
@@ -29,6 +29,8 @@ pub(crate) struct Active<'a, P: ?Sized> {
     feed: Feed,
     member: &'a Member,
     pending: Pending,
+    /// After the last change applied.
+    at: Option<Position>,
     /// Whether the tip has been reached once.
     was_live: bool,
 }
@@ -38,25 +40,39 @@ pub(crate) enum Followed {
     /// A stop was requested.
     Stopped,
     /// Another member may be the active one by now. Everything that was applied is committed.
+    Superseded {
+        /// What the projection's position was then.
+        at: Option<Position>,
+    },
+}
+
+/// What came of one turn.
+enum Step {
+    /// A change was applied.
+    Applied,
+    /// There was none.
+    Nothing,
+    /// Another member may be the active one by now, and nothing was applied.
     Superseded,
 }
 
 impl<'a, P: Projection + ?Sized> Active<'a, P> {
     pub(crate) fn new(consumer: &'a Consumer, projection: &'a mut P, feed: Feed, member: &'a Member) -> Self {
-        Self { consumer, projection, feed, member, pending: Pending::default(), was_live: false }
+        let at = feed.position();
+        Self { consumer, projection, feed, member, pending: Pending::default(), at, was_live: false }
     }
 
     pub(crate) fn follow(&mut self, stop: &Shutdown) -> Result<Followed, Error> {
         let monitor = &self.consumer.monitor;
         while !stop.is_requested() {
-            if !self.member.leads()? && self.pending.is_empty() {
-                return Ok(Followed::Superseded);
-            }
-            self.member.still_leads()?;
             let wait = if self.pending.is_empty() { WAIT } else { Duration::ZERO };
             match self.step(wait) {
-                Ok(true) => {}
-                Ok(false) => {
+                Ok(Step::Applied) => {}
+                Ok(Step::Superseded) if self.pending.is_empty() => {
+                    return Ok(Followed::Superseded { at: self.at });
+                }
+                Ok(Step::Superseded) => return Err(self.member.superseded()),
+                Ok(Step::Nothing) => {
                     // Nothing more is there: the tip, for now.
                     self.commit()?;
                     monitor.caught_up();
@@ -89,12 +105,17 @@ impl<'a, P: Projection + ?Sized> Active<'a, P> {
         Batch { time, ..batch }
     }
 
-    /// Takes and applies the next change. Says whether there was one.
-    fn step(&mut self, wait: Duration) -> Result<bool, Error> {
-        let began = Instant::now();
+    /// Takes and applies the next change.
+    fn step(&mut self, wait: Duration) -> Result<Step, Error> {
         let monitor = &self.consumer.monitor;
-        let bytes = match self.feed.next(wait)? {
-            None => return Ok(false),
+        let change = self.feed.next(wait)?;
+        // After the wait, in which the lead may have been lost.
+        if !self.member.leads()? {
+            return Ok(Step::Superseded);
+        }
+        let began = Instant::now();
+        let bytes = match change {
+            None => return Ok(Step::Nothing),
             Some(Change::Block(mut change)) => {
                 let (event, after) = (change.event, change.after);
                 monitor.applies(event);
@@ -122,8 +143,9 @@ impl<'a, P: Projection + ?Sized> Active<'a, P> {
                 size.unsigned_abs()
             }
         };
+        self.at = self.feed.position();
         self.pending.add(bytes, began);
-        Ok(true)
+        Ok(Step::Applied)
     }
 
     /// Makes durable what has been applied, and lets the group know.

@@ -16,7 +16,7 @@ use crate::member::Member;
 use crate::monitor::Monitor;
 use crate::options::{DEFAULT_READY_LAG_BLOCKS, DEFAULT_STUCK_AFTER};
 use crate::position::Position;
-use crate::projection::Projection;
+use crate::projection::{MempoolInterest, Projection};
 use crate::watch::Watch;
 
 /// Time from one look for missing topics to the next.
@@ -138,9 +138,10 @@ impl Consumer {
         while self.stand_by(&member, stop)? {
             // Asked now, not before: the member that was active until now may have gone on with the same store.
             let position = projection.position().map_err(Error::Position)?;
-            if known.is_some_and(|known| known != position) {
+            let interest = projection.mempool();
+            if known.is_some_and(|known| !is_same(known, position, interest)) {
                 // What the projection keeps in memory is of the past.
-                return Err(Error::Superseded { group: self.group.clone() });
+                return Err(member.superseded());
             }
             let feed = match self.feed(position) {
                 Ok(feed) => feed,
@@ -152,16 +153,16 @@ impl Consumer {
                 }
                 Err(error) => return Err(error),
             };
-            let feed = feed.mempool(projection.mempool()).watched(self.monitor.counter(), member.lead());
+            let feed = feed.mempool(interest).watched(self.monitor.counter(), member.lead());
             self.monitor.leads(position, feed.next_sequence());
             member.commit(feed.next_offset());
             info!(group = self.group, next_sequence = feed.next_sequence(), "following the log");
             match Active::new(self, projection, feed, &member).follow(stop)? {
                 Followed::Stopped => break,
-                Followed::Superseded => {
+                Followed::Superseded { at } => {
                     warn!(group = self.group, "not the active member any more, standing by");
                     self.monitor.stands_by();
-                    known = Some(projection.position().map_err(Error::Position)?);
+                    known = Some(at);
                 }
             }
         }
@@ -211,4 +212,13 @@ impl Consumer {
         self.monitor.untroubled();
         Ok(true)
     }
+}
+
+/// Whether two positions of a projection are the same, as far as it is to store them.
+fn is_same(one: Option<Position>, other: Option<Position>, interest: MempoolInterest) -> bool {
+    let stored = |position: Position| Position {
+        mempool: position.mempool.filter(|_| interest == MempoolInterest::Resumed),
+        ..position
+    };
+    one.map(stored) == other.map(stored)
 }

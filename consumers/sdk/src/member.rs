@@ -76,8 +76,12 @@ impl Member {
     pub(crate) fn still_leads(&self) -> Result<(), Error> {
         match self.leads()? {
             true => Ok(()),
-            false => Err(Error::Superseded { group: self.group.clone() }),
+            false => Err(self.superseded()),
         }
+    }
+
+    pub(crate) fn superseded(&self) -> Error {
+        Error::Superseded { group: self.group.clone() }
     }
 
     /// Whether this member is the active one, for loops that cannot ask it.
