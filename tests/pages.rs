@@ -255,7 +255,7 @@ fn pages_are_as_wide_as_the_screen_and_legible_in_both_schemes() {
         for (name, path) in &paths {
             browser.open(&site.url(path));
             browser.reads("h1", |text| !text.is_empty());
-            let wide = browser.run("return document.documentElement.scrollWidth - innerWidth");
+            let wide = browser.run(&format!("return document.documentElement.scrollWidth - {width}"));
             assert!(wide.as_i64().unwrap() <= 0, "{name} is {wide} wider than the screen of {width}");
             let poor = browser.run(POOR_CONTRAST);
             assert_eq!(poor.as_array().unwrap().len(), 0, "{name} in {screen}: {poor}");

@@ -160,7 +160,7 @@ fn row(moment: &Moment, position: i64, transaction: &Transaction) -> Markup {
             td.hash {
                 div.named {
                     (txid_link(&transaction.txid))
-                    @if transaction.coinbase { span.badge { "coinbase" } }
+                    @if transaction.coinbase { span.badge.wide { "coinbase" } }
                 }
             }
             td.number.wide { (transaction.inputs.len()) " → " (transaction.outputs.len()) }

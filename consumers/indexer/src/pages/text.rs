@@ -104,9 +104,9 @@ pub(super) fn ago(millisecond: i64, now: i64) -> Markup {
 pub(super) fn duration(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),
-        ..7_200 => format!("{} min", seconds / 60),
-        ..172_800 => format!("{} h", seconds / 3_600),
-        ..63_072_000 => format!("{} days", seconds / 86_400),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        172_800..63_072_000 => format!("{} days", seconds / 86_400),
         _ => format!("{} years", count(seconds / 31_536_000)),
     }
 }
