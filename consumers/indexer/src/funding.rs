@@ -19,8 +19,10 @@ use crate::{Result, ScriptHash};
 pub(crate) struct Funding {
     index: Index,
     prevouts: Prevouts,
-    /// Coins whose rows are still on their way to the store.
+    /// Coins whose rows are still to be written.
     recent: HashMap<OutPoint, Coin>,
+    /// Coins whose rows are being written.
+    on_their_way: HashMap<OutPoint, Coin>,
 }
 
 /// Whether the node tells prevouts.
@@ -56,7 +58,7 @@ impl Prevouts {
 impl Funding {
     pub(crate) fn open(index: &Index) -> Result<Self> {
         let prevouts = Prevouts::read(index.store())?;
-        Ok(Self { index: index.clone(), prevouts, recent: HashMap::new() })
+        Ok(Self { index: index.clone(), prevouts, recent: HashMap::new(), on_their_way: HashMap::new() })
     }
 
     /// Prevouts are not told, as is known beforehand.
@@ -85,9 +87,16 @@ impl Funding {
         (before, self.prevouts) == (Prevouts::Told, Prevouts::Untold)
     }
 
+    /// The rows so far are being written, and those before them have been.
+    pub(crate) fn handed_over(&mut self) {
+        self.on_their_way.clear();
+        std::mem::swap(&mut self.recent, &mut self.on_their_way);
+    }
+
     /// All rows so far are in the store.
     pub(crate) fn written(&mut self) {
         self.recent.clear();
+        self.on_their_way.clear();
     }
 
     /// What the rows of a transaction that comes need to know.
@@ -114,7 +123,7 @@ impl Funding {
             let kept = self.keeps_coins() && self.kept(&outpoint)?.is_some();
             return Ok(Spent { coin: Some(coin), untold: false, kept, outlives: true });
         }
-        if let Some(coin) = self.recent.remove(&outpoint) {
+        if let Some(coin) = self.recent.remove(&outpoint).or_else(|| self.on_their_way.remove(&outpoint)) {
             return Ok(Spent { coin: Some(coin), untold: true, kept: true, outlives: true });
         }
         let rows = self.index.store().snapshot();
@@ -135,7 +144,7 @@ impl Funding {
     }
 
     fn kept(&self, outpoint: &OutPoint) -> Result<Option<Coin>> {
-        match self.recent.get(outpoint) {
+        match self.recent.get(outpoint).or_else(|| self.on_their_way.get(outpoint)) {
             Some(coin) => Ok(Some(*coin)),
             None => self.index.store().snapshot().coin(outpoint),
         }

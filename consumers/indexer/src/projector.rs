@@ -21,7 +21,7 @@ use crate::query::{Index, Place};
 use crate::reorgs::{self, Reorgs};
 use crate::rows::key::{Key, MAX_HEIGHT};
 use crate::rows::{self, Context, Effect, Placed};
-use crate::store::{Batch, Durability, Store, Table, meta};
+use crate::store::{Batch, Durability, Store, Table, Writer, meta};
 use crate::{Error, Result, chronicle};
 
 /// How the index is kept.
@@ -58,6 +58,7 @@ pub struct Projector {
     network: Option<Network>,
     position: Option<Position>,
     batch: Batch,
+    writer: Writer,
     /// Sequence up to which rows may be in the store.
     unfinished: Option<i64>,
     /// Whether anything of the batch is of the chain.
@@ -122,6 +123,7 @@ impl Projector {
             network,
             position,
             batch: Batch::default(),
+            writer: Writer::start(index.store().clone())?,
             unfinished,
             has_chain_rows: false,
             holds_undo: false,
@@ -211,6 +213,7 @@ impl Projector {
                 if self.funding.begins_to_keep(transaction) {
                     // From here on coins are looked for: those that are not kept, on the log, by rows in the store.
                     self.write_part(at.event)?;
+                    self.writer.settle()?;
                 }
                 self.funding.connecting(&placed)?
             }
@@ -295,7 +298,8 @@ impl Projector {
     /// Size at which rows are written before their event is applied whole.
     fn part_bytes(&self, action: Action) -> usize {
         match action {
-            Action::Connected => self.settings.buffer_bytes,
+            // While one half is filled, the other one is written.
+            Action::Connected => self.settings.buffer_bytes / 2,
             Action::Disconnected => self.settings.buffer_bytes.min(APART_BYTES),
         }
     }
@@ -304,11 +308,13 @@ impl Projector {
     fn write_part(&mut self, event: &ChainEvent) -> Result<()> {
         self.mark_unfinished(event.sequence)?;
         match event.action {
-            Action::Connected => self.index.store().write_apart(&mut self.batch)?,
+            Action::Connected => {
+                self.writer.write_apart(&mut self.batch)?;
+                self.funding.handed_over();
+            }
             // Whole transactions or nothing: one that has lost its row in `spends` cannot be undone again.
             Action::Disconnected => self.index.store().write(&mut self.batch, Durability::Process)?,
         }
-        self.funding.written();
         Ok(())
     }
 
@@ -324,10 +330,20 @@ impl Projector {
 
     /// Writes everything, with the position, and shows it.
     fn write_all(&mut self) -> Result<()> {
+        self.write_rows()?;
+        self.has_chain_rows = false;
+        self.holds_undo = false;
+        if self.unfinished.is_none() {
+            self.publish();
+        }
+        Ok(())
+    }
+
+    fn write_rows(&mut self) -> Result<()> {
         if let Some(position) = self.position.filter(|_| self.has_chain_rows) {
             if self.batch.bytes() >= APART_BYTES && !self.holds_undo {
                 self.mark_unfinished(position.sequence)?;
-                self.index.store().write_apart(&mut self.batch)?;
+                self.writer.write_apart(&mut self.batch)?;
             }
             // Not earlier: what is applied again after a crash must find what it found the first time.
             self.batch.put(Table::Meta, meta::PREVOUTS.as_bytes(), self.funding.prevouts().row());
@@ -340,13 +356,10 @@ impl Projector {
         }
         let durability = if self.has_chain_rows { Durability::Power } else { Durability::Process };
         if !self.batch.is_empty() {
+            // The position only when all before it is on disk.
+            self.writer.settle()?;
             self.index.store().write(&mut self.batch, durability)?;
             self.funding.written();
-        }
-        self.has_chain_rows = false;
-        self.holds_undo = false;
-        if self.unfinished.is_none() {
-            self.publish();
         }
         Ok(())
     }

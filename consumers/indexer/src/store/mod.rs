@@ -3,6 +3,7 @@
 mod batch;
 pub(crate) mod lookup;
 mod tables;
+mod writer;
 
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use crate::{Error, Result};
 
 pub(crate) use batch::Batch;
 pub(crate) use tables::Table;
+pub(crate) use writer::Writer;
 
 /// Form of the rows; another one is built anew.
 const VERSION: u8 = 1;
@@ -132,7 +134,7 @@ impl Store {
 
     /// Writes a large batch past the journal, table by table in the order of `Table::ALL`: where it is cut off, some
     /// tables have it and others do not. The batch is empty after.
-    pub(crate) fn write_apart(&self, batch: &mut Batch) -> Result<()> {
+    fn write_apart(&self, batch: &mut Batch) -> Result<()> {
         for table in Table::ALL {
             let rows = batch.sorted(table);
             if rows.len() == 0 {
