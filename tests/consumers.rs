@@ -8,12 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use sluice_consumer::Position;
+use sluice_consumer::{ChainLog, Position, Projection as _};
+use sluice_indexer::{Projector, Settings};
 use sluice_test_support::bitcoin::consensus::encode::deserialize_hex;
 use sluice_test_support::bitcoin::{Block, OutPoint};
 use sluice_test_support::rand::{Rng as _, SeedableRng as _};
 use sluice_test_support::rand_chacha::ChaCha8Rng;
 use sluice_test_support::serde_json::{Value, json};
+use sluice_test_support::sluice_log;
+use sluice_test_support::sluice_schemas::{Codec, Topics};
 use sluice_test_support::{
     FEE, Flavour, Lock, LogKind, Node, Pipeline, Sluice, Traffic, Wallet, parts, sluice_binary, soon,
 };
@@ -58,7 +61,7 @@ fn balances_through_reorganisations(flavour: Flavour, kind: LogKind) {
     let (node, mut wallet) = Node::start_funded(flavour, 400);
     // So that the coins are old enough to be spent at the foot of the deepest branch.
     node.mine(60);
-    let pipeline = Pipeline::of(&node, kind);
+    let pipeline = Arc::new(Pipeline::of(&node, kind));
     let producer = pipeline.up();
     pipeline.view().reaches_tip_of(&node);
     let balances = Balances::new(&pipeline, "balances");
@@ -66,16 +69,16 @@ fn balances_through_reorganisations(flavour: Flavour, kind: LogKind) {
     for depth in [1, 6, 40] {
         let mut paid: Vec<_> = (0..20).map(|_| pay(&node, &mut wallet)).collect();
         node.mine(1);
-        balances.reach(&node);
+        balances.reach(&running, &node);
         balances.equal(&node);
         // One of them is double-spent by the other branch, the others return to the mempool and are mined again.
         let rival = Wallet::pay(&paid.swap_remove(0), Lock::Anyone, 50_000);
         node.reorganise(depth, vec![rival]);
-        balances.reach(&node);
+        balances.reach(&running, &node);
         balances.equal(&node);
         node.mine(1);
     }
-    balances.reach(&node);
+    balances.reach(&running, &node);
     balances.equal(&node);
     assert!(running.stop().success());
     assert!(producer.stop().success());
@@ -83,28 +86,52 @@ fn balances_through_reorganisations(flavour: Flavour, kind: LogKind) {
 
 #[test]
 fn balances_that_are_killed_again_and_again_end_as_if_built_in_one_go_on_sqlite() {
-    balances_killed(Flavour::Btc, LogKind::Sqlite, kills(), 30..700);
+    killed_again_and_again::<Balances>(Flavour::Btc, LogKind::Sqlite, kills(), 30..700);
 }
 
 #[test]
 fn balances_that_are_killed_again_and_again_end_as_if_built_in_one_go_on_kafka() {
-    balances_killed(Flavour::Bsv, LogKind::Kafka, kills().div_ceil(3), 1_000..5_000);
+    killed_again_and_again::<Balances>(Flavour::Bsv, LogKind::Kafka, kills().div_ceil(3), 1_000..5_000);
 }
 
-fn balances_killed(flavour: Flavour, kind: LogKind, kills: u32, life_ms: Range<u64>) {
+#[test]
+fn an_index_that_is_killed_again_and_again_ends_as_if_built_in_one_go_on_sqlite() {
+    killed_again_and_again::<Indexer>(Flavour::Bsv, LogKind::Sqlite, kills(), 100..1_500);
+}
+
+#[test]
+fn an_index_that_is_killed_again_and_again_ends_as_if_built_in_one_go_on_kafka() {
+    killed_again_and_again::<Indexer>(Flavour::Btc, LogKind::Kafka, kills().div_ceil(3), 1_000..6_000);
+}
+
+/// A consumer in a process of its own, with a store of its own.
+trait Service {
+    type Row: PartialEq;
+    fn new(pipeline: &Arc<Pipeline>, name: &str) -> Self;
+    /// Starts it.
+    fn up(&self) -> Sluice;
+    /// Waits until it is at the node's tip.
+    fn reach(&self, running: &Sluice, node: &Node);
+    /// Sequence that the store is at, -1 where it is empty. While it is down.
+    fn sequence(&self) -> i64;
+    /// All that is stored. While it is down.
+    fn rows(&self) -> Vec<Self::Row>;
+}
+
+fn killed_again_and_again<S: Service>(flavour: Flavour, kind: LogKind, kills: u32, life_ms: Range<u64>) {
     if !parts::have_node(flavour) || !kind.there() {
         return;
     }
     let (node, wallet) = Node::start_funded(flavour, COINS);
     node.mine(HISTORY);
     let node = Arc::new(node);
-    let pipeline = Pipeline::of(&node, kind);
+    let pipeline = Arc::new(Pipeline::of(&node, kind));
     let producer = pipeline.up();
     pipeline.view().reaches_tip_of(&node);
 
-    let killed = Balances::new(&pipeline, "killed");
+    let killed = S::new(&pipeline, "killed");
     let mut rng = ChaCha8Rng::seed_from_u64(u64::from(kills));
-    let mut positions = vec![killed.sequence()];
+    let mut sequences = Vec::new();
     let mut traffic = None;
     for kill in 0..kills {
         // The first half during replay, as far as that takes so long; the second half while the chain goes on.
@@ -114,23 +141,22 @@ fn balances_killed(flavour: Flavour, kind: LogKind, kills: u32, life_ms: Range<u
         let running = killed.up();
         std::thread::sleep(Duration::from_millis(rng.random_range(life_ms.clone())));
         running.kill();
-        positions.push(killed.sequence());
+        sequences.push(killed.sequence());
     }
     let tally = traffic.expect("there were kills").stop();
     assert!(tally.mined > 0 && tally.reorganisations > 0, "{tally:?}");
-    assert!(positions.is_sorted(), "a kill takes nothing back that was committed: {positions:?}");
+    assert!(sequences.is_sorted(), "a kill takes nothing back that was committed: {sequences:?}");
     // More work than any other chain that the node has seen, so that nothing changes any more.
     node.mine(20);
-    let running = killed.up();
-    killed.reach(&node);
-    let whole = Balances::new(&pipeline, "whole");
-    let beside = whole.up();
-    whole.reach(&node);
-    assert!(running.stop().success() && beside.stop().success() && producer.stop().success());
-
+    let whole = S::new(&pipeline, "whole");
+    for service in [&killed, &whole] {
+        let running = service.up();
+        service.reach(&running, &node);
+        assert!(running.stop().success());
+    }
+    assert!(producer.stop().success());
     assert_eq!(killed.sequence(), whole.sequence());
-    assert!(killed.rows() == whole.rows(), "all rows are those of one run; positions were {positions:?}");
-    whole.equal(&node);
+    assert!(killed.rows() == whole.rows(), "all rows are those of one run; it was killed at {sequences:?}");
 }
 
 #[test]
@@ -157,9 +183,74 @@ fn pay(node: &Node, wallet: &mut Wallet) -> sluice_test_support::Coin {
     coin
 }
 
+/// Starts a binary on a pipeline's log.
+fn start(binary: &Path, pipeline: &Pipeline, arguments: &[&str]) -> Sluice {
+    let mut all = pipeline.log_options();
+    all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    let environment: [(&str, &str); 0] = [];
+    Sluice::spawn(binary, &pipeline.dir, "", &all, &environment)
+}
+
+/// `sluice-indexer`, and its directory.
+struct Indexer {
+    pipeline: Arc<Pipeline>,
+    group: String,
+    directory: PathBuf,
+}
+
+impl Service for Indexer {
+    type Row = (&'static str, Vec<u8>, Vec<u8>);
+
+    fn new(pipeline: &Arc<Pipeline>, name: &str) -> Self {
+        let group = format!("{}.{name}", pipeline.prefix);
+        Self { pipeline: pipeline.clone(), group, directory: pipeline.dir.join(&format!("{name}.index")) }
+    }
+
+    fn up(&self) -> Sluice {
+        let directory = self.directory.display().to_string();
+        let binary = sluice_binary().with_file_name("sluice-indexer");
+        let options = ["--index", &directory, "--group", &self.group, "--listen", "127.0.0.1:0"];
+        start(&binary, &self.pipeline, &options)
+    }
+
+    fn reach(&self, running: &Sluice, node: &Node) {
+        let tip = node.tip_hash().to_string();
+        soon("the index at the node's tip", || {
+            let said = running.output();
+            let page = said.split("http://127.0.0.1:").nth(1).and_then(|rest| rest.split('/').next());
+            let url = format!("http://127.0.0.1:{}/blocks/tip/hash", page.ok_or_else(|| said.clone())?);
+            let answer = ureq::get(&url).call().map_err(|error| error.to_string())?;
+            match answer.into_body().read_to_string() {
+                Ok(found) if found == tip => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+    }
+
+    fn sequence(&self) -> i64 {
+        if !self.directory.exists() {
+            return -1;
+        }
+        self.open().position().unwrap().map_or(-1, |position| position.sequence)
+    }
+
+    fn rows(&self) -> Vec<Self::Row> {
+        self.open().index().dump().unwrap()
+    }
+}
+
+impl Indexer {
+    fn open(&self) -> Projector {
+        let log = sluice_log::open(&self.pipeline.log).unwrap();
+        let topics = Topics::new(&self.pipeline.prefix);
+        let chain = ChainLog { log, codec: Codec::single_object(), topics };
+        Projector::open(chain, &self.directory, Settings::default()).unwrap()
+    }
+}
+
 /// The example `balances`, and its database.
-struct Balances<'a> {
-    pipeline: &'a Pipeline,
+struct Balances {
+    pipeline: Arc<Pipeline>,
     group: String,
     path: PathBuf,
 }
@@ -167,21 +258,42 @@ struct Balances<'a> {
 /// An output as `balances` has it: txid, vout, script, satoshis, spent.
 type Row = (Vec<u8>, i64, Vec<u8>, i64, bool);
 
-impl<'a> Balances<'a> {
-    fn new(pipeline: &'a Pipeline, name: &str) -> Self {
+impl Service for Balances {
+    type Row = Row;
+
+    fn new(pipeline: &Arc<Pipeline>, name: &str) -> Self {
         // Groups are the log's, which tests share.
         let group = format!("{}.{name}", pipeline.prefix);
-        Self { pipeline, group, path: pipeline.dir.join(&format!("{name}.db")) }
+        Self { pipeline: pipeline.clone(), group, path: pipeline.dir.join(&format!("{name}.db")) }
     }
 
     fn up(&self) -> Sluice {
-        let mut arguments = self.pipeline.log_options();
         let db = self.path.display().to_string();
-        arguments.extend(["--db", &db, "--group", &self.group].map(str::to_owned));
-        let environment: [(&str, &str); 0] = [];
-        Sluice::spawn(&example("balances"), &self.pipeline.dir, "", &arguments, &environment)
+        start(&example("balances"), &self.pipeline, &["--db", &db, "--group", &self.group])
     }
 
+    fn reach(&self, _: &Sluice, node: &Node) {
+        let tip = node.tip_hash();
+        soon("the balances at the node's tip", || match self.position() {
+            Some(position) if position.tip.hash == tip => Ok(()),
+            other => Err(other),
+        });
+    }
+
+    fn sequence(&self) -> i64 {
+        self.position().map_or(-1, |position| position.sequence)
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let db = self.open();
+        let mut query = db.prepare("SELECT * FROM outputs ORDER BY txid, vout").unwrap();
+        let row =
+            |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
+        query.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+}
+
+impl Balances {
     fn open(&self) -> Connection {
         let db = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
         db.busy_timeout(Duration::from_secs(10)).unwrap();
@@ -195,27 +307,6 @@ impl<'a> Balances<'a> {
         let bytes: Vec<u8> =
             self.open().query_row("SELECT bytes FROM position", [], |row| row.get(0)).ok()?;
         Some(Position::from_bytes(&bytes).unwrap())
-    }
-
-    fn sequence(&self) -> i64 {
-        self.position().map_or(-1, |position| position.sequence)
-    }
-
-    /// Waits until it is at the node's tip.
-    fn reach(&self, node: &Node) {
-        let tip = node.tip_hash();
-        soon("the balances at the node's tip", || match self.position() {
-            Some(position) if position.tip.hash == tip => Ok(()),
-            other => Err(other),
-        });
-    }
-
-    fn rows(&self) -> Vec<Row> {
-        let db = self.open();
-        let mut query = db.prepare("SELECT * FROM outputs ORDER BY txid, vout").unwrap();
-        let row =
-            |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
-        query.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap()
     }
 
     /// Satoshis by script, of all who have any.
