@@ -52,15 +52,11 @@ impl RetryPolicy {
 
     /// The longest that all pauses together may take.
     pub fn total(&self) -> Duration {
-        let longest = self.longest_pause;
-        // Once the pauses have stopped growing, the rest is a product: attempts may be many.
-        let growing = (1..self.attempts).take_while(|attempt| self.ceiling(*attempt) < longest);
-        let (count, sum) =
-            growing.take(u32::BITS as usize).fold((0, Duration::ZERO), |(count, sum), attempt| {
-                (count + 1, sum.saturating_add(self.ceiling(attempt)))
-            });
-        let rest = self.attempts.saturating_sub(1).saturating_sub(count);
-        sum.saturating_add(longest.checked_mul(rest).unwrap_or(Duration::MAX))
+        // Pauses that double have stopped growing after as many as a number has bits; the rest is a product.
+        let growing = self.attempts.saturating_sub(1).min(u32::BITS);
+        let sum = (1..=growing).fold(Duration::ZERO, |sum, attempt| sum.saturating_add(self.ceiling(attempt)));
+        let rest = self.attempts.saturating_sub(1) - growing;
+        sum.saturating_add(self.ceiling(u32::BITS + 1).checked_mul(rest).unwrap_or(Duration::MAX))
     }
 
     fn ceiling(&self, attempt: u32) -> Duration {
