@@ -6,7 +6,7 @@ use sluice_consumer_testkit::{Laws, chain};
 use sluice_indexer::{Projector, Settings};
 use sluice_schemas::Network;
 
-/// The index of any log: the laws bring the log with each change. Small buffers, so that blocks are written in parts.
+/// The index of any log: the laws bring the log with each change. So transactions are read from own copies, never from it.
 fn open(folder: &Path, settings: Settings) -> Projector {
     let log = chain().build();
     Projector::open(log.chain.clone(), &folder.join("index"), settings).unwrap()
@@ -29,8 +29,9 @@ fn laws(settings: Settings) -> Laws<impl Fn(&Path) -> Projector, impl Fn(&Projec
 }
 
 const WHOLE: Settings =
-    Settings { store_transactions: false, buffer_bytes: 1 << 20, cache_bytes: 1 << 20, log_readers: 1 };
-const IN_PARTS: Settings = Settings { buffer_bytes: 1, store_transactions: true, ..WHOLE };
+    Settings { store_transactions: true, buffer_bytes: 1 << 20, cache_bytes: 1 << 20, log_readers: 1 };
+/// So small a buffer that each transaction is written by itself.
+const IN_PARTS: Settings = Settings { buffer_bytes: 1, ..WHOLE };
 
 #[test]
 fn what_is_undone_leaves_no_row() {
