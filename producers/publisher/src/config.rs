@@ -23,6 +23,9 @@ pub struct Config {
     pub poll_interval: Duration,
     /// The mempool view is compared with the source's mempool this often.
     pub reconcile_interval: Duration,
+    /// The mempool view starts again in a new epoch after this long, so that the newest epoch is always whole on the log: the
+    /// topic keeps its records for seven days.
+    pub view_interval: Duration,
     /// Heartbeats on the status topic.
     pub heartbeat_interval: Duration,
     /// Wait after the first failure; doubles up to `max_backoff`.
@@ -43,6 +46,7 @@ impl Default for Config {
             headers_page: 2000,
             poll_interval: Duration::from_secs(2),
             reconcile_interval: Duration::from_secs(60),
+            view_interval: Duration::from_secs(3 * 86_400),
             heartbeat_interval: Duration::from_secs(10),
             min_backoff: Duration::from_millis(200),
             max_backoff: Duration::from_secs(15),

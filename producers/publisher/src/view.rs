@@ -1,6 +1,7 @@
 //! The mempool view: what the state machine decides, carried out and published.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use bitcoin::hashes::Hash;
 use bitcoin::{OutPoint, Txid};
@@ -37,6 +38,8 @@ pub(crate) struct View {
     /// Asked for by the state machine, not answered yet.
     wanted: VecDeque<Vec<Txid>>,
     snapshot_wanted: bool,
+    /// When the epoch began.
+    started: Option<Instant>,
 }
 
 impl View {
@@ -51,6 +54,7 @@ impl View {
             pending: VecDeque::new(),
             wanted: VecDeque::new(),
             snapshot_wanted: false,
+            started: None,
         }
     }
 
@@ -92,6 +96,11 @@ impl View {
                 change => self.pending.push_back(change),
             }
         }
+    }
+
+    /// Whether the epoch has lasted for `interval`.
+    fn is_old(&self, interval: Duration) -> bool {
+        self.started.is_some_and(|started| started.elapsed() >= interval)
     }
 
     fn parsed(&self, raw: Bytes) -> Option<Box<Transaction>> {
@@ -136,7 +145,7 @@ impl Leader<'_> {
 
     /// Follows the mempool once the chain is followed: answers what the state machine wants, publishes what it decides.
     pub(crate) fn turn_view(&mut self) -> Result<()> {
-        let following = self.view.mempool.is_following();
+        let following = self.view.mempool.is_following() && !self.view.is_old(self.config.view_interval);
         if !self.view.enabled || (!following && self.behind() > self.config.live_within_blocks) {
             return Ok(());
         }
@@ -154,6 +163,8 @@ impl Leader<'_> {
                 self.monitor.update(|status| status.epoch = self.epoch);
             }
             debug!(epoch = self.epoch, "the mempool view starts");
+            self.view.started = Some(Instant::now());
+            self.view.wanted.clear();
             self.view.apply(Input::Start(tip));
         }
         self.publish_changes()?;

@@ -59,9 +59,18 @@ fn sqlite(dir: &Path) -> Arc<dyn Log> {
 
 /// Publishes until `done` says so; returns whether it did before patience ran out.
 fn publish_until(chain_log: ChainLog, source: Arc<dyn Source>, done: impl Fn(&Monitor) -> bool) -> bool {
+    publish(config(), chain_log, source, done)
+}
+
+fn publish(
+    config: Config,
+    chain_log: ChainLog,
+    source: Arc<dyn Source>,
+    done: impl Fn(&Monitor) -> bool,
+) -> bool {
     let monitor = Arc::new(Monitor::default());
     let stop = Arc::new(AtomicBool::new(false));
-    let publisher = Publisher::new(config(), chain_log, source, monitor.clone(), stop.clone());
+    let publisher = Publisher::new(config, chain_log, source, monitor.clone(), stop.clone());
     let deadline = Instant::now() + PATIENCE;
     std::thread::scope(|scope| {
         let running = scope.spawn(|| publisher.run());
@@ -121,6 +130,20 @@ fn failures_and_lies_of_the_source_lose_nothing_and_publish_nothing_wrong() {
         settle(&sound, &source);
         assert_equal(&chain_log(sound), &*source);
     }
+}
+
+#[test]
+fn a_view_starts_again_in_a_new_epoch_before_its_first_events_are_past_their_retention() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = simulator(7);
+    let log = sqlite(dir.path());
+    let config = Config { view_interval: Duration::from_millis(300), ..config() };
+    let aged = publish(config, chain_log(log.clone()), source.clone(), |monitor| {
+        monitor.status().epoch > 4 && is_at_the_end(&*source, monitor)
+    });
+    assert!(aged);
+    settle(&log, &source);
+    assert_equal(&chain_log(log), &*source);
 }
 
 /// A term without failures: it repairs what is left to repair, and its view is that of the quiet source.
