@@ -35,7 +35,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Up(up::Up),
+    Up(Box<up::Up>),
     Tail(tail::Tail),
     Verify(verify::Verify),
     Status(status::Status),

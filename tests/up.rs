@@ -1,8 +1,8 @@
 //! `sluice up`: producer and indexer in one process, or one of them.
 #![allow(clippy::unwrap_used)]
 
-use serde_json::Value;
-use sluice_test_support::{Dir, Sluice, serde_json, sluice, sluice_binary, soon};
+use sluice_test_support::serde_json::{self, Value};
+use sluice_test_support::{Dir, Sluice, sluice, sluice_binary, soon};
 
 /// A simulator that is quick enough to watch.
 const QUICK: [&str; 6] = ["--sim-block-interval", "200ms", "--sim-tx-rate", "50", "--sim-reorg-rate", "0.1"];

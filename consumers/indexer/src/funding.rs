@@ -201,7 +201,7 @@ impl Funding {
         let mut spent = Vec::with_capacity(transaction.inputs.len());
         for input in &transaction.inputs {
             let outpoint = outpoint(input);
-            let parent = || overlay.output(&outpoint, flavour).map(|output| coin(output));
+            let parent = || overlay.output(&outpoint, flavour).map(coin);
             let coin = match told(input).or_else(parent) {
                 None => self.confirmed(&outpoint, flavour)?,
                 coin => coin,

@@ -1,4 +1,5 @@
 //! What the index's projection must keep, as every projection must.
+#![allow(clippy::unwrap_used, reason = "clippy does not see helper functions as tests")]
 
 use std::path::Path;
 

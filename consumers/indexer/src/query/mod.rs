@@ -28,6 +28,9 @@ pub use types::{
     Stats, Step, StepKind, Unspent,
 };
 
+/// A row as it is in the store: table, key, value.
+pub type Row = (&'static str, Vec<u8>, Vec<u8>);
+
 /// The index, to be asked by any number of threads while it goes on.
 #[derive(Clone)]
 pub struct Index {
@@ -107,7 +110,7 @@ impl Index {
     ///
     /// # Errors
     /// What the store said.
-    pub fn dump(&self) -> Result<Vec<(&'static str, Vec<u8>, Vec<u8>)>> {
+    pub fn dump(&self) -> Result<Vec<Row>> {
         let mut dump = Vec::new();
         // Where prevouts are told, coins are what is left of the time before that was known.
         let has_coins = Prevouts::read(&self.shared.store)? != Prevouts::Told;
