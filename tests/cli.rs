@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)] // clippy does not see helper functions as tests
 
 #[path = "../log/tests/chain_log/mod.rs"]
-#[allow(dead_code)]
 mod chain_log;
 
 use std::io::{BufRead, BufReader, Read};

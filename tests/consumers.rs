@@ -176,7 +176,7 @@ fn example(name: &str) -> PathBuf {
 fn pay(node: &Node, wallet: &mut Wallet) -> sluice_test_support::Coin {
     let coin = wallet.take();
     let lock = match node.flavour {
-        Flavour::Btc if coin.outpoint.vout % 2 == 0 => Lock::AnyoneByWitness,
+        Flavour::Btc if coin.outpoint.vout.is_multiple_of(2) => Lock::AnyoneByWitness,
         _ => Lock::Anyone,
     };
     node.send(&Wallet::pay(&coin, lock, FEE));

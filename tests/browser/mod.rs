@@ -9,13 +9,13 @@ use sluice_test_support::serde_json::{self, Value, json};
 use sluice_test_support::{Dir, parts, soon};
 
 /// Where `tests/run` says the driver is.
-pub const DRIVER: &str = "SLUICE_TEST_CHROMEDRIVER";
+pub(crate) const DRIVER: &str = "SLUICE_TEST_CHROMEDRIVER";
 /// How WebDriver names an element in JSON.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// What a page may do, and how it is to be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Script {
+pub(crate) enum Script {
     /// As usual.
     Runs,
     /// JavaScript is off.
@@ -24,13 +24,13 @@ pub enum Script {
 
 /// A colour scheme that the machine's user prefers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
+pub(crate) enum Scheme {
     Light,
     Dark,
 }
 
 /// A browser with one window.
-pub struct Browser {
+pub(crate) struct Browser {
     driver: Child,
     base: String,
     session: String,
@@ -40,7 +40,7 @@ pub struct Browser {
 
 impl Browser {
     /// Starts the driver, and a browser with a profile of its own.
-    pub fn start(script: Script) -> Self {
+    pub(crate) fn start(script: Script) -> Self {
         let profile = Dir::new("browser");
         let mut driver = Command::new(parts::path(DRIVER))
             .args(["--port=0", "--allowed-ips=127.0.0.1"])
@@ -115,28 +115,28 @@ impl Browser {
     }
 
     /// Goes to a page.
-    pub fn open(&self, url: &str) {
+    pub(crate) fn open(&self, url: &str) {
         self.command("url", &json!({"url": url}));
     }
 
     /// Runs a function's body in the page, also where the page itself may run nothing.
-    pub fn run(&self, body: &str) -> Value {
+    pub(crate) fn run(&self, body: &str) -> Value {
         self.command("execute/sync", &json!({"script": body, "args": []}))
     }
 
     /// The address of the page.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         self.run("return location.pathname").as_str().unwrap().to_owned()
     }
 
     /// What a person reads in the first element of a selector; empty where there is none.
-    pub fn text(&self, selector: &str) -> String {
+    pub(crate) fn text(&self, selector: &str) -> String {
         let text = self.run(&format!("return document.querySelector({selector:?})?.innerText ?? ''"));
         text.as_str().unwrap().to_owned()
     }
 
     /// Waits until an element's text fits.
-    pub fn reads(&self, selector: &str, fits: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn reads(&self, selector: &str, fits: impl Fn(&str) -> bool) -> String {
         soon(&format!("{selector} to read as it should"), || {
             let text = self.text(selector);
             if fits(&text) { Ok(text) } else { Err(text) }
@@ -144,14 +144,14 @@ impl Browser {
     }
 
     /// Types into an element, and presses Enter.
-    pub fn submit(&self, selector: &str, text: &str) {
+    pub(crate) fn submit(&self, selector: &str, text: &str) {
         let found = self.command("element", &json!({"using": "css selector", "value": selector}));
         let element = found[ELEMENT].as_str().expect("an element");
         self.command(&format!("element/{element}/value"), &json!({"text": format!("{text}\u{e007}")}));
     }
 
     /// Presses keys, whatever has the focus.
-    pub fn press(&self, keys: &[&str]) {
+    pub(crate) fn press(&self, keys: &[&str]) {
         let strokes = keys.iter().flat_map(|key| {
             [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})]
         });
@@ -160,7 +160,7 @@ impl Browser {
     }
 
     /// Shows pages as on a screen of this width, to a user who prefers a scheme.
-    pub fn screen(&self, width: u32, scheme: Scheme) {
+    pub(crate) fn screen(&self, width: u32, scheme: Scheme) {
         let metrics = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600});
         self.devtools("Emulation.setDeviceMetricsOverride", &metrics);
         let value = if scheme == Scheme::Dark { "dark" } else { "light" };
@@ -169,7 +169,7 @@ impl Browser {
     }
 
     /// Keeps a picture of the whole page.
-    pub fn picture(&self, file: &Path) -> PathBuf {
+    pub(crate) fn picture(&self, file: &Path) -> PathBuf {
         let shot =
             self.devtools("Page.captureScreenshot", &json!({"format": "png", "captureBeyondViewport": true}));
         let bytes = base64::engine::general_purpose::STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
@@ -178,7 +178,7 @@ impl Browser {
     }
 
     /// Every address that the window has asked for since the last call.
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         let log = self.command("se/log", &json!({"type": "performance"}));
         let entries = log.as_array().unwrap().iter();
         let messages =
@@ -190,7 +190,7 @@ impl Browser {
     }
 
     /// What the browser complained of since the last call, say of what the policy forbids.
-    pub fn complaints(&self) -> Vec<String> {
+    pub(crate) fn complaints(&self) -> Vec<String> {
         let log = self.command("se/log", &json!({"type": "browser"}));
         log.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned()).collect()
     }

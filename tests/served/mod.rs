@@ -13,9 +13,9 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 /// An index that follows its log, and its pages and events on a port of this machine.
-pub struct Served {
+pub(crate) struct Served {
     /// Where.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     index: Index,
     shutdown: Shutdown,
     tasks: Option<Runtime>,
@@ -25,7 +25,7 @@ pub struct Served {
 impl Served {
     /// Serves the index of a log, which is kept in a directory. With `send_buffer`, the system takes no more bytes than
     /// about this from the server while a client reads none.
-    pub fn start(chain: &ChainLog, directory: &Path, send_buffer: Option<usize>) -> Self {
+    pub(crate) fn start(chain: &ChainLog, directory: &Path, send_buffer: Option<usize>) -> Self {
         let settings = Settings { buffer_bytes: 8 << 20, cache_bytes: 8 << 20, ..Settings::default() };
         let mut projector = Projector::open(chain.clone(), directory, settings).unwrap();
         let (index, shutdown) = (projector.index().clone(), Shutdown::default());
@@ -51,7 +51,7 @@ impl Served {
     }
 
     /// Waits until everything that is on the log is in the index.
-    pub fn reaches(&self, chain: &ChainLog) {
+    pub(crate) fn reaches(&self, chain: &ChainLog) {
         let newest = || {
             let mut scanner = chain.scan_mempool(None).unwrap();
             scanner.extend().unwrap();
@@ -74,7 +74,9 @@ impl Drop for Served {
         self.shutdown.request();
         let projected = self.projection.take().map(JoinHandle::join);
         // Blocking work that nobody waits for any more is left behind.
-        self.tasks.take().map(Runtime::shutdown_background);
+        if let Some(tasks) = self.tasks.take() {
+            tasks.shutdown_background();
+        }
         if !std::thread::panicking() {
             projected.unwrap().unwrap();
         }

@@ -186,7 +186,10 @@ pub fn sluice<S: AsRef<OsStr>>(arguments: &[S]) -> Finished {
 ///
 /// # Panics
 /// Where it does not end.
-pub(crate) fn sluice_with<S: AsRef<OsStr>, E: AsRef<OsStr>>(arguments: &[S], environment: &[(E, E)]) -> Finished {
+pub(crate) fn sluice_with<S: AsRef<OsStr>, E: AsRef<OsStr>>(
+    arguments: &[S],
+    environment: &[(E, E)],
+) -> Finished {
     let mut command = Command::new(sluice_binary());
     finish(command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value))))
 }

@@ -54,7 +54,8 @@ impl RetryPolicy {
     pub fn total(&self) -> Duration {
         // Pauses that double have stopped growing after as many as a number has bits; the rest is a product.
         let growing = self.attempts.saturating_sub(1).min(u32::BITS);
-        let sum = (1..=growing).fold(Duration::ZERO, |sum, attempt| sum.saturating_add(self.ceiling(attempt)));
+        let sum =
+            (1..=growing).fold(Duration::ZERO, |sum, attempt| sum.saturating_add(self.ceiling(attempt)));
         let rest = self.attempts.saturating_sub(1) - growing;
         sum.saturating_add(self.ceiling(u32::BITS + 1).checked_mul(rest).unwrap_or(Duration::MAX))
     }
