@@ -402,6 +402,10 @@ impl Projector {
 
     fn take_in(&mut self, event: &MempoolEvent) -> Result<()> {
         let (Some(transaction), Some(network)) = (&event.transaction, self.network) else { return Ok(()) };
+        // What it spends, or itself, may be in a block whose rows are still held back.
+        if self.has_chain_rows {
+            self.write_all()?;
+        }
         // While the view is rebuilt it passes times at which transactions were waiting that are confirmed by now.
         if !self.index.store().snapshot().places_of(&event.txid)?.is_empty() {
             return Ok(());
