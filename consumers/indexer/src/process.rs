@@ -12,7 +12,6 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use sluice_consumer::{Batch, Consumer, Monitor};
 use sluice_runtime::process::Process;
-use sluice_runtime::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
 use crate::api::{self, Limits, Node};
@@ -24,9 +23,6 @@ pub const GROUP: &str = "indexer";
 
 /// How much is applied between two commits while catching up. Memory is bounded by the buffer, not by this.
 const BATCH: Batch = Batch { changes: 100_000, bytes: 1 << 30, time: Duration::from_secs(20) };
-
-/// Time from one look for a log that has no topics yet to the next.
-const LOG_RETRY: Duration = Duration::from_millis(200);
 
 /// An indexer at work.
 pub struct Running {
@@ -63,11 +59,7 @@ pub fn start(
     let monitor = consumer.monitor();
     let shutdown = process.shutdown.clone();
     let thread = std::thread::Builder::new().name("indexer".into()).spawn(move || {
-        let result = match await_topics(&consumer, &shutdown) {
-            Ok(true) => consumer.project(&mut projector, &shutdown),
-            Ok(false) => Ok(()),
-            Err(error) => Err(error.into()),
-        };
+        let result = consumer.project(&mut projector, &shutdown);
         shutdown.request();
         result
     })?;
@@ -96,28 +88,6 @@ fn serve(listener: TcpListener, index: &Index, node: Option<Node>, process: &Pro
             tracing::error!(%error, "the server has ended");
         }
     });
-}
-
-/// Waits until the producer has made the topics. Says whether to go on.
-fn await_topics(consumer: &Consumer, shutdown: &Shutdown) -> sluice_log::Result<bool> {
-    let chain = consumer.log();
-    let mut is_told = false;
-    while chain.log.topic(&chain.topics.blocks)?.is_none()
-        || chain.log.topic(&chain.topics.transactions)?.is_none()
-        || chain.log.topic(&chain.topics.mempool)?.is_none()
-    {
-        if !is_told {
-            tracing::info!(
-                topic = chain.topics.blocks,
-                "the log has no such topic yet, waiting for its producer"
-            );
-            is_told = true;
-        }
-        if !shutdown.sleep(LOG_RETRY) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 impl Running {
