@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::bounded::Bounded;
 use crate::event::{ChainEvent, Event, EventKind, MempoolEvent, StatusEvent, TransactionEvent};
@@ -130,8 +130,12 @@ impl fmt::Debug for Codec {
 impl Codec {
     /// Writes Avro single-object encoding: `0xC3 0x01`, 8-byte little-endian Rabin fingerprint, then the datum.
     pub fn single_object() -> Self {
-        let headers = EventKind::ALL.map(|kind| Header::single_object(schema::current(kind)));
-        Self::with(headers, None)
+        // Made once: it reads every released schema.
+        static MADE: LazyLock<Codec> = LazyLock::new(|| {
+            let headers = EventKind::ALL.map(|kind| Header::single_object(schema::current(kind)));
+            Codec::with(headers, None)
+        });
+        MADE.clone()
     }
 
     /// Writes the Confluent wire format: `0x00`, 4-byte big-endian schema id, then the datum. The ids of the current
