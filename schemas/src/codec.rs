@@ -131,11 +131,13 @@ impl Codec {
     /// Writes Avro single-object encoding: `0xC3 0x01`, 8-byte little-endian Rabin fingerprint, then the datum.
     pub fn single_object() -> Self {
         // Made once: it reads every released schema.
-        static MADE: LazyLock<Codec> = LazyLock::new(|| {
-            let headers = EventKind::ALL.map(|kind| Header::single_object(schema::current(kind)));
-            Codec::with(headers, None)
-        });
+        static MADE: LazyLock<Codec> = LazyLock::new(Codec::new_single_object);
         MADE.clone()
+    }
+
+    fn new_single_object() -> Self {
+        let headers = EventKind::ALL.map(|kind| Header::single_object(schema::current(kind)));
+        Self::with(headers, None)
     }
 
     /// Writes the Confluent wire format: `0x00`, 4-byte big-endian schema id, then the datum. The ids of the current

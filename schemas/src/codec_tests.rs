@@ -45,7 +45,7 @@ fn removed() -> MempoolEvent {
 /// A codec that also knows the writer of `schema`, and the header of that writer.
 fn knowing(kind: EventKind, schema: &str) -> (Codec, [u8; 10]) {
     let fingerprint = crate::schema::fingerprint(schema).unwrap();
-    let mut codec = Codec::single_object();
+    let mut codec = Codec::new_single_object();
     let inner = Arc::get_mut(&mut codec.inner).unwrap();
     inner.released.insert((kind, fingerprint), Writer::new(kind, schema).unwrap());
     (codec, Header::single_object(fingerprint).bytes)
