@@ -1,9 +1,9 @@
 //! The database file: its tables, its version, and how connections to it are set.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::fault::{fatal, store};
 use crate::Result;
@@ -13,6 +13,9 @@ pub(super) const PAGE_BYTES: i64 = 16 * 1024;
 
 /// How long a call waits for another process's short SQL transaction.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause between two tries to open a file that others are just creating.
+const CREATE_PAUSE: Duration = Duration::from_millis(5);
 
 const PREPARED_STATEMENTS: usize = 64;
 
@@ -93,11 +96,7 @@ pub(super) fn open(path: &Path, layout: &Layout) -> Result<Connection> {
     let mut conn = Connection::open_with_flags(path, flags).map_err(store(attempt()))?;
     conn.busy_timeout(BUSY_TIMEOUT).map_err(store(attempt()))?;
     conn.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS);
-    // Nothing is written to the file before it is known to be ours or empty.
-    if is_empty(&conn).map_err(store(attempt()))? {
-        create(&mut conn, layout).map_err(store(attempt()))?;
-    }
-    let (application_id, version) = identity(&conn).map_err(store(attempt()))?;
+    let (application_id, version) = prepare_patiently(&mut conn, layout).map_err(store(attempt()))?;
     if application_id != layout.application_id {
         return Err(fatal(attempt(), format!("it is another program's database, not an {}", layout.what)));
     }
@@ -108,6 +107,31 @@ pub(super) fn open(path: &Path, layout: &Layout) -> Result<Connection> {
         ));
     }
     Ok(conn)
+}
+
+/// Prepares the file. Where several processes create it at the same time, SQLite refuses all but one at once, for the
+/// change to a write-ahead log does not heed the busy timeout.
+fn prepare_patiently(conn: &mut Connection, layout: &Layout) -> rusqlite::Result<(i32, i32)> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match prepare(conn, layout) {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(CREATE_PAUSE);
+            }
+            prepared => return prepared,
+        }
+    }
+}
+
+/// Creates what is missing, and says what the file is. Nothing is written before it is known to be ours or empty.
+fn prepare(conn: &mut Connection, layout: &Layout) -> rusqlite::Result<(i32, i32)> {
+    if is_empty(conn)? {
+        create(conn, layout)?;
+    }
+    identity(conn)
 }
 
 fn identity(conn: &Connection) -> rusqlite::Result<(i32, i32)> {
@@ -131,4 +155,29 @@ fn create(conn: &mut Connection, layout: &Layout) -> rusqlite::Result<()> {
         tx.pragma_update(None, "user_version", layout.version)?;
     }
     tx.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_there_yet_is_opened_by_many_at_once() {
+        const OPENERS: usize = 8;
+        for _ in 0..40 {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("new.db");
+            let barrier = Barrier::new(OPENERS);
+            std::thread::scope(|scope| {
+                for _ in 0..OPENERS {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        open(&path, &GROUPS).unwrap();
+                    });
+                }
+            });
+        }
+    }
 }
