@@ -1,7 +1,6 @@
 //! `sluice`: a Bitcoin node, or the network, as one durable, replayable event log.
 
 mod dlq;
-mod from;
 mod live;
 mod output;
 mod replay;

@@ -12,9 +12,9 @@ use sluice_consumer::handler::rerun::{self, Desk};
 use sluice_log::chain::ChainLog;
 use sluice_log::{Committed, GroupInfo};
 use sluice_runtime::options::LogOptions;
+use sluice_runtime::start::Start;
 use sluice_schemas::EventKind;
 
-use crate::from::From;
 use crate::output::{self, Form};
 
 /// Pause between two looks at what is left to do.
@@ -32,7 +32,7 @@ pub(crate) struct Replay {
     group: String,
     /// Move the stopped group here: genesis, tip, a block height, or a time (UTC, as blocks have it)
     #[arg(long, env = "SLUICE_FROM", value_name = "genesis|tip|HEIGHT|TIME")]
-    from: Option<From>,
+    from: Option<Start>,
     /// Send the best chain's blocks of these heights again, both included
     #[arg(long, env = "SLUICE_RANGE", value_name = "FIRST..LAST", value_parser = range)]
     range: Option<RangeInclusive<i32>>,
@@ -100,7 +100,7 @@ fn topics(chain: &ChainLog, info: &GroupInfo) -> anyhow::Result<Vec<EventKind>> 
     Ok([EventKind::Transaction].into_iter().chain(mempool).collect())
 }
 
-fn move_to(chain: &ChainLog, info: &GroupInfo, from: From, form: Form) -> anyhow::Result<()> {
+fn move_to(chain: &ChainLog, info: &GroupInfo, from: Start, form: Form) -> anyhow::Result<()> {
     let mut offsets = Vec::new();
     for kind in topics(chain, info)? {
         let starts = from.locate(chain, kind).context("--from")?;

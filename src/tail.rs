@@ -10,9 +10,9 @@ use sluice_log::chunk::Joiner;
 use sluice_log::{Record, StartAt};
 use sluice_runtime::options::LogOptions;
 use sluice_runtime::shutdown::Shutdown;
+use sluice_runtime::start::Start;
 use sluice_schemas::{ChainEvent, Event, EventKind, Human, MempoolEvent, StatusEvent, TransactionEvent};
 
-use crate::from::From;
 use crate::output::Form;
 
 /// How long to wait for records before looking for a stop.
@@ -32,7 +32,7 @@ pub(crate) struct Tail {
     /// Where to begin: genesis (the first event kept), tip (only what comes from now on), a block height, or a time
     /// (UTC; of blocks and transactions, the block's own time).
     #[arg(long, env = "SLUICE_FROM", default_value = "tip", value_name = "genesis|tip|HEIGHT|TIME")]
-    from: From,
+    from: Start,
     /// End after this many events [default: never]
     #[arg(long, env = "SLUICE_LIMIT", value_name = "N")]
     limit: Option<u64>,

@@ -13,9 +13,9 @@ use sluice_log::chain::ChainLog;
 use sluice_log::chain::verify::{self, BlockRef, Depth, MempoolView, Observer, Summary, Violation};
 use sluice_runtime::node::NodeOptions;
 use sluice_runtime::options::LogOptions;
+use sluice_runtime::start::connected_at;
 use sluice_schemas::{ChainEvent, TransactionEvent};
 
-use crate::from::connected_at;
 use crate::output::{self, Form, count};
 use against::Published;
 use progress::Progress;

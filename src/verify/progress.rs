@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sluice_log::chain::ChainLog;
+use sluice_runtime::start::Start;
 use sluice_runtime::terminal;
 use sluice_schemas::{ChainEvent, EventKind};
-
-use crate::from::From;
 
 /// How often the line is made anew.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -78,7 +77,7 @@ impl Progress {
 
 /// Records of the transactions topic that will be read: near enough to their number.
 fn records(chain: &ChainLog, from: Option<i32>) -> anyhow::Result<u64> {
-    let from = from.map_or(From::Genesis, From::Height);
+    let from = from.map_or(Start::Genesis, Start::Height);
     let mut records = 0;
     for start in from.locate(chain, EventKind::Transaction)? {
         let end = chain.log.bounds(&start.topic, start.partition)?.end;
