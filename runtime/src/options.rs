@@ -47,6 +47,15 @@ pub fn parse<P: clap::Parser>() -> Result<P, ExitCode> {
     })
 }
 
+/// All that a binary's `main` does: parses the command line, runs, and reports what went wrong.
+pub fn main<P: clap::Parser>(run: impl FnOnce(&P) -> anyhow::Result<()>) -> ExitCode {
+    match parse::<P>().map(|command| run(&command)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => exit_code(&error),
+        Err(code) => code,
+    }
+}
+
 /// Reports an error that ended the process, in one line, and says how to exit.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");

@@ -9,7 +9,7 @@ use sluice_indexer::options::IndexerOptions;
 use sluice_indexer::process::{self, GROUP};
 use sluice_runtime::logging::{self, LoggingOptions};
 use sluice_runtime::node::NodeOptions;
-use sluice_runtime::options::{LogOptions, exit_code, parse};
+use sluice_runtime::options::{self, LogOptions};
 use sluice_runtime::process::Process;
 
 /// Indexes an event log, and serves Esplora's HTTP API and an explorer page.
@@ -35,14 +35,7 @@ struct Command {
 const WORKERS: usize = 2;
 
 fn main() -> ExitCode {
-    let command = match parse::<Command>() {
-        Ok(command) => command,
-        Err(code) => return code,
-    };
-    match run(&command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit_code(&error),
-    }
+    options::main(run)
 }
 
 fn run(command: &Command) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ use clap::Parser;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use sluice_consumer::{BlockChange, BoxError, ConsumerOptions, Position, Projection};
 use sluice_runtime::logging::{self, LoggingOptions};
-use sluice_runtime::options::{LogOptions, exit_code, parse};
+use sluice_runtime::options::{self, LogOptions};
 use sluice_runtime::process::Process;
 use sluice_schemas::{Action, TransactionEvent};
 
@@ -102,11 +102,7 @@ impl Projection for Balances {
 }
 
 fn main() -> ExitCode {
-    match parse::<Options>().map(|options| run(&options)) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => exit_code(&error),
-        Err(code) => code,
-    }
+    options::main(run)
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {

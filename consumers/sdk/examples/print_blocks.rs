@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 use sluice_consumer::{Change, Feed, Start};
 use sluice_runtime::logging::{self, LoggingOptions};
-use sluice_runtime::options::{LogOptions, exit_code, parse};
+use sluice_runtime::options::{self, LogOptions};
 use sluice_runtime::process::Process;
 use sluice_schemas::Action;
 
@@ -28,11 +28,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    match parse::<Options>().map(|options| run(&options)) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => exit_code(&error),
-        Err(code) => code,
-    }
+    options::main(run)
 }
 
 #[allow(clippy::print_stdout, reason = "that is what it is for")]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use sluice_consumer::{Handler, HandlerError, HandlerSettings, handler};
 use sluice_runtime::logging::{self, LoggingOptions};
-use sluice_runtime::options::{LogOptions, exit_code, parse};
+use sluice_runtime::options::{self, LogOptions};
 use sluice_runtime::process::Process;
 use sluice_schemas::{Action, TransactionEvent};
 
@@ -49,11 +49,7 @@ impl Handler for Whales {
 }
 
 fn main() -> ExitCode {
-    match parse::<Options>().map(|options| run(&options)) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => exit_code(&error),
-        Err(code) => code,
-    }
+    options::main(run)
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use sluice_producer::health::ProducerHealth;
 use sluice_producer::options::{ProducerOptions, SourceOptions};
 use sluice_publisher::Monitor;
 use sluice_runtime::logging::{self, LoggingOptions};
-use sluice_runtime::options::{LogOptions, exit_code, parse};
+use sluice_runtime::options::{self, LogOptions};
 use sluice_runtime::process::Process;
 
 /// Publishes a node's (or the simulator's) blocks, transactions, reorgs and mempool on an event log.
@@ -28,14 +28,7 @@ struct Command {
 }
 
 fn main() -> ExitCode {
-    let command = match parse::<Command>() {
-        Ok(command) => command,
-        Err(code) => return code,
-    };
-    match run(&command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit_code(&error),
-    }
+    options::main(run)
 }
 
 fn run(command: &Command) -> anyhow::Result<()> {
