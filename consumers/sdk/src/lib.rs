@@ -205,6 +205,7 @@
 //! start the process again.
 
 mod active;
+mod beside;
 mod change;
 mod confirmations;
 mod consumer;

@@ -8,7 +8,8 @@ use bitcoin::hashes::Hash;
 use sluice_log::chain::ChainLog;
 use sluice_log::{Record, Result};
 
-use super::{Entry, Follow, Letter, Letters, Note, Parcel, Post, Source, check_group, topic};
+use super::{Entry, Letter, Letters, Note, Source, check_group, topic};
+use crate::beside::{Follow, Parcel, Post};
 
 /// A letter with what a person wants to know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,6 +17,8 @@ use bitcoin::Txid;
 use bitcoin::hashes::Hash;
 use sluice_log::Record;
 
+use crate::beside::header::{number, text};
+
 /// Bytes of an error's text that are kept.
 pub const MAX_ERROR_BYTES: usize = 4096;
 
@@ -148,16 +150,6 @@ fn source(record: &Record) -> Result<Source, String> {
         partition: number(record, PARTITION)?,
         offset: number(record, OFFSET)?,
     })
-}
-
-fn text<'a>(record: &'a Record, name: &str) -> Result<&'a str, String> {
-    let header = record.headers.iter().find(|(header, _)| header == name);
-    let (_, value) = header.ok_or_else(|| format!("it has no header {name}"))?;
-    std::str::from_utf8(value).map_err(|_| format!("its header {name} is no text"))
-}
-
-fn number<N: std::str::FromStr>(record: &Record, name: &str) -> Result<N, String> {
-    text(record, name)?.parse().map_err(|_| format!("its header {name} is no number"))
 }
 
 /// The start of a text that may be long.

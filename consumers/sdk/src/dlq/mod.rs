@@ -20,17 +20,13 @@
 
 mod desk;
 mod entry;
-mod follow;
 mod letters;
-mod post;
 
 use sluice_schemas::{Retention, TopicSpec, Topics};
 
 pub use desk::{DeadLetter, Desk};
 pub use entry::{Entry, MAX_ERROR_BYTES, Note, Source};
-pub(crate) use follow::Follow;
 pub use letters::{Letter, Letters, State};
-pub(crate) use post::{Parcel, Post};
 
 /// Longest name that Kafka takes for a topic.
 const MAX_TOPIC_BYTES: usize = 249;

@@ -20,7 +20,8 @@ use super::task::{Kind, Verdict};
 use super::tracker::{Ticket, Tracker};
 use super::workers::Workers;
 use super::{Error, Handler};
-use crate::dlq::{Follow, Note, Source};
+use crate::beside::Follow;
+use crate::dlq::{Note, Source};
 
 /// Events of one partition between the first one that is not done and the last one taken up. Bounds what comes again after
 /// a kill.

@@ -17,7 +17,8 @@ use super::side::{Own, Side};
 use super::task::Kind;
 use super::workers::{Report, Threads, Workers};
 use super::{Error, Handler, rerun};
-use crate::dlq::{self, Follow};
+use crate::beside::Follow;
+use crate::dlq;
 use crate::monitor::Monitor;
 
 /// Ends of events that the member has not heard of yet. More events are never at work.

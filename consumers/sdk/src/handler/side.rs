@@ -9,7 +9,8 @@ use super::Error;
 use super::lane::Outgoing;
 use super::rerun::{self as replay, Requests, Rerun};
 use super::task::Kind;
-use crate::dlq::{self, Entry, Follow, Letters, Parcel, Post};
+use crate::beside::{Follow, Parcel, Post};
+use crate::dlq::{self, Entry, Letters};
 
 /// Most dead letters of one partition. More tell of a broken handler, not of broken events; and each takes some memory in
 /// the member that has the partition.

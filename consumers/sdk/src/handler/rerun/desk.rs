@@ -10,7 +10,7 @@ use sluice_schemas::{ChainEvent, TransactionEvent};
 
 use super::entry::{Entry, MAX_RUNS, Note, Request};
 use super::{Open, Requests, spec, topic};
-use crate::dlq::{Follow, Post};
+use crate::beside::{Follow, Parcel, Post};
 
 /// How long a group may take to commit what it has just handled.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(5);
@@ -145,7 +145,7 @@ impl Desk {
         self.post(&parcels)
     }
 
-    fn post(&self, parcels: &[crate::dlq::Parcel]) -> Result<(), Refusal> {
+    fn post(&self, parcels: &[Parcel]) -> Result<(), Refusal> {
         if parcels.is_empty() {
             return Ok(());
         }

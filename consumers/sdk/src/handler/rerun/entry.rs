@@ -16,7 +16,8 @@ use std::ops::{Range, RangeInclusive};
 
 use sluice_log::Record;
 
-use crate::dlq::Parcel;
+use crate::beside::Parcel;
+use crate::beside::header::{number, text};
 
 /// Most runs of one request in one partition: there is one, and one more for each reorg in it.
 pub(crate) const MAX_RUNS: usize = 100_000;
@@ -161,16 +162,6 @@ fn runs(value: &[u8]) -> Result<Vec<Range<i64>>, String> {
         runs.push(run);
     }
     Ok(runs)
-}
-
-fn text<'a>(record: &'a Record, name: &str) -> Result<&'a str, String> {
-    let header = record.headers.iter().find(|(header, _)| header == name);
-    let (_, value) = header.ok_or_else(|| format!("it has no header {name}"))?;
-    std::str::from_utf8(value).map_err(|_| format!("its header {name} is no text"))
-}
-
-fn number<N: std::str::FromStr>(record: &Record, name: &str) -> Result<N, String> {
-    text(record, name)?.parse().map_err(|_| format!("its header {name} is no number"))
 }
 
 #[cfg(test)]

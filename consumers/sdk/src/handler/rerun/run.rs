@@ -9,7 +9,7 @@ use sluice_schemas::{Action, TransactionEvent};
 
 use super::entry::Tally;
 use super::requests::Open;
-use crate::dlq::Follow;
+use crate::beside::Follow;
 use crate::handler::tracker::{Ticket, Tracker};
 
 /// Events read ahead.
