@@ -109,18 +109,6 @@ impl Follow {
         Ok(())
     }
 
-    /// The one whole record that starts at `offset`.
-    pub(crate) fn record_at(&mut self, offset: i64) -> Result<Record> {
-        self.seek(offset)?;
-        let heard = Instant::now();
-        loop {
-            if let Some((_, record)) = self.read(READ_WAIT)?.into_iter().next() {
-                return Ok(record);
-            }
-            self.expect_news(heard)?;
-        }
-    }
-
     fn expect_news(&self, heard: Instant) -> Result<()> {
         if heard.elapsed() < SILENCE {
             return Ok(());

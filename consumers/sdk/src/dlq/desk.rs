@@ -8,7 +8,7 @@ use bitcoin::hashes::Hash;
 use sluice_log::chain::ChainLog;
 use sluice_log::{Record, Result};
 
-use super::{Entry, Letter, Letters, Note, Source, check_group, topic};
+use super::{Entry, Letter, Letters, Note, Shelf, Source, check_group, topic};
 use crate::beside::{Follow, Parcel, Post};
 
 /// A letter with what a person wants to know of it.
@@ -88,10 +88,7 @@ impl Desk {
     /// # Errors
     /// What the log said.
     pub fn record(&self, letter: &DeadLetter) -> Result<Record> {
-        let at = [(letter.partition, Some(letter.letter.place))];
-        let mut opened = Follow::open(&*self.chain.log, &self.topic, &at)?;
-        let follow = opened.first_mut().expect("a log gives as many readers as it was asked for");
-        follow.record_at(letter.letter.place)
+        Shelf::open(&*self.chain.log, self.topic.clone())?.record_at(letter.partition, letter.letter.place)
     }
 
     /// Has all letters of these transactions handled again, in order, by the group's members, now or when there are some.

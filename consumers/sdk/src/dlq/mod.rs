@@ -21,12 +21,14 @@
 mod desk;
 mod entry;
 mod letters;
+mod shelf;
 
 use sluice_schemas::{Retention, TopicSpec, Topics};
 
 pub use desk::{DeadLetter, Desk};
 pub use entry::{Entry, MAX_ERROR_BYTES, Note, Source};
 pub use letters::{Letter, Letters, State};
+pub(crate) use shelf::Shelf;
 
 /// Longest name that Kafka takes for a topic.
 const MAX_TOPIC_BYTES: usize = 249;

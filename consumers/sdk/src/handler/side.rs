@@ -10,7 +10,7 @@ use super::lane::Outgoing;
 use super::rerun::{self as replay, Requests, Rerun};
 use super::task::Kind;
 use crate::beside::{Follow, Parcel, Post};
-use crate::dlq::{self, Entry, Letters};
+use crate::dlq::{self, Entry, Letters, Shelf};
 
 /// Most dead letters of one partition. More tell of a broken handler, not of broken events; and each takes some memory in
 /// the member that has the partition.
@@ -24,7 +24,7 @@ pub(crate) struct Side {
     own: Own,
     dlq: Option<Follow>,
     /// Reads letters where they are.
-    shelf: Option<Follow>,
+    shelf: Option<Shelf>,
     pub(crate) letters: Letters,
     replay: Option<Follow>,
     requests: Requests,
@@ -130,13 +130,14 @@ impl Side {
 
     /// The event of a letter.
     pub(crate) fn letter(&mut self, place: i64) -> Result<Record, Error> {
-        if self.shelf.is_none() {
-            let topic = dlq::topic(&self.chain.topics, &self.own.group);
-            let opened = Follow::open(&*self.chain.log, &topic, &[(self.own.partition, Some(place))])?;
-            self.shelf = opened.into_iter().next();
-        }
-        let shelf = self.shelf.as_mut().expect("a log gives as many readers as it was asked for");
-        Ok(shelf.record_at(place)?)
+        let shelf = match &mut self.shelf {
+            Some(shelf) => shelf,
+            none => {
+                let topic = dlq::topic(&self.chain.topics, &self.own.group);
+                none.insert(Shelf::open(&*self.chain.log, topic)?)
+            }
+        };
+        Ok(shelf.record_at(self.own.partition, place)?)
     }
 
     /// Appends to the dead letter topic, and reads it back: the topic alone is the state.
