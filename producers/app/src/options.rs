@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_runtime::node::{Credentials, NodeOptions};
+use sluice_runtime::node::NodeOptions;
 use sluice_schemas::Network;
 use sluice_sources::Source;
-use sluice_sources::node::{Auth, NodeConfig, NodeSource, Zmq};
+use sluice_sources::node::{NodeConfig, NodeSource, Zmq};
 use sluice_sources::simulator::{SimulatorConfig, SimulatorSource};
 
 /// Where chain events come from: a node, or without one the built-in simulator.
@@ -91,12 +91,7 @@ pub struct ProducerOptions {
 /// # Errors
 /// As `NodeOptions::address`.
 pub fn node_config(node: &NodeOptions) -> anyhow::Result<Option<NodeConfig>> {
-    let Some(address) = node.address()? else { return Ok(None) };
-    let auth = match address.credentials {
-        Credentials::UserPassword { user, password } => Auth::UserPassword { user, password },
-        Credentials::CookieFile(path) => Auth::CookieFile(path),
-    };
-    Ok(Some(NodeConfig::new(address.url, auth)))
+    Ok(node.address()?.map(|address| NodeConfig::new(address.url, address.credentials)))
 }
 
 impl SourceOptions {

@@ -3,11 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sluice_runtime::node::{Credentials, NodeAddress};
+use sluice_runtime::node::NodeAddress;
 
 use super::error::Error;
 
@@ -63,7 +61,7 @@ impl Node {
             tracing::warn!(node = %self.address.url, method, %reason, "the node did not answer");
             Error::NodeSilent
         };
-        let authorization = self.authorization().map_err(|error| silent(&error))?;
+        let authorization = self.address.credentials.authorization().map_err(|error| silent(&error))?;
         let post = self.agent.post(self.address.url.as_str()).header("Authorization", authorization);
         let mut response =
             post.content_type("application/json").send(&request).map_err(|error| silent(&error))?;
@@ -81,14 +79,5 @@ impl Node {
                 Err(Error::Refused { method, error })
             }
         }
-    }
-
-    /// A cookie is read anew each time: the node makes another at each start.
-    fn authorization(&self) -> std::io::Result<String> {
-        let pair = match &self.address.credentials {
-            Credentials::UserPassword { user, password } => format!("{user}:{password}"),
-            Credentials::CookieFile(path) => std::fs::read_to_string(path)?.trim_end().to_owned(),
-        };
-        Ok(format!("Basic {}", BASE64_STANDARD.encode(pair)))
     }
 }

@@ -33,9 +33,9 @@ use sluice_schemas::{Flavour, Network};
 use tracing::{info, warn};
 use url::Url;
 
-pub use auth::Auth;
 pub use endpoints::Zmq;
 pub use message::fuzz;
+pub use sluice_runtime::node::Credentials;
 
 use crate::{Body, Error, Feed, Headers, Result, Snapshot, Source, Tip};
 use http::Http;
@@ -48,7 +48,7 @@ pub struct NodeConfig {
     /// Where RPC and REST listen: `http://127.0.0.1:8332`. Holds no credentials.
     pub url: Url,
     /// Credentials for RPC.
-    pub auth: Auth,
+    pub credentials: Credentials,
     /// Where ZMQ messages come from.
     pub zmq: Zmq,
     /// The network the node must be of; `None` takes the one it says.
@@ -64,10 +64,10 @@ pub struct NodeConfig {
 
 impl NodeConfig {
     /// ZMQ as the node says, network as the node says, best block asked for every 10 s (1 s without ZMQ).
-    pub fn new(url: Url, auth: Auth) -> Self {
+    pub fn new(url: Url, credentials: Credentials) -> Self {
         Self {
             url,
-            auth,
+            credentials,
             zmq: Zmq::Discover,
             network: None,
             slow_poll: Duration::from_secs(10),
@@ -115,7 +115,7 @@ impl NodeSource {
             config.url.port_or_known_default().unwrap_or_default()
         );
         let http = Http::new(&config.url, &id)?;
-        let rpc = Rpc::new(http.clone(), config.auth.clone());
+        let rpc = Rpc::new(http.clone(), config.credentials.clone());
         let identity = identity::ask(&rpc, &id, config.network)?;
         let rest = http.get("/rest/chaininfo.json", None)?.status != 404;
         if !rest {

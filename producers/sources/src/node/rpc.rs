@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use sluice_runtime::node::Credentials;
 
-use super::auth::{Auth, Missing};
+use super::auth::{self, Missing};
 use super::http::{Http, Response};
 use crate::{Error, Result};
 
@@ -25,7 +26,7 @@ const COOKIE_WAIT: Duration = Duration::from_millis(300);
 /// JSON-RPC of one node.
 pub(super) struct Rpc {
     http: Http,
-    auth: Auth,
+    credentials: Credentials,
 }
 
 /// An error the node answered with.
@@ -46,8 +47,8 @@ struct Answer<T> {
 }
 
 impl Rpc {
-    pub(super) fn new(http: Http, auth: Auth) -> Self {
-        Self { http, auth }
+    pub(super) fn new(http: Http, credentials: Credentials) -> Self {
+        Self { http, credentials }
     }
 
     /// Calls a method whose answer is small.
@@ -135,21 +136,21 @@ impl Rpc {
         let attempt = format!("call {method}");
         let body = request.to_string();
         for attempts_left in (0..COOKIE_TRIES).rev() {
-            let authorization = self.auth.header().map_err(|missing| match missing {
+            let authorization = auth::header(&self.credentials).map_err(|missing| match missing {
                 Missing::NotYet(reason) => self.http.unreachable(&attempt, reason),
                 Missing::Unreadable(reason) => self.refused(reason),
             })?;
             let response = self.http.post(&attempt, &authorization, body.as_bytes())?;
             match response.status {
                 200 | 404 | 500 => return Ok(response),
-                401 if matches!(self.auth, Auth::CookieFile(_)) && attempts_left > 0 => {
+                401 if matches!(self.credentials, Credentials::CookieFile(_)) && attempts_left > 0 => {
                     std::thread::sleep(COOKIE_WAIT);
                 }
                 401 => break,
                 _ => return Err(response.unexpected(method)),
             }
         }
-        Err(self.refused(self.auth.advice()))
+        Err(self.refused(auth::advice(&self.credentials)))
     }
 
     fn parsed<'a, T: Deserialize<'a>>(&self, method: &str, bytes: &'a [u8]) -> Result<T> {

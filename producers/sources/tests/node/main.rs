@@ -11,7 +11,7 @@ use bitcoin::{BlockHash, Txid};
 use part::{RealNode, cutting_proxy, hear, on_each_node, on_node, until_ok};
 use sluice_body::{BlockReader, Limits, SpentReader, Summary, parse_transaction, transaction};
 use sluice_schemas::{Flavour, Network};
-use sluice_sources::node::{Auth, NodeConfig, NodeSource, Zmq};
+use sluice_sources::node::{Credentials, NodeConfig, NodeSource, Zmq};
 use sluice_sources::{Error, Notice, Source, Tip};
 use url::Url;
 
@@ -65,12 +65,12 @@ fn a_node_says_what_it_is_and_where_it_stands() {
         let reason = is_refused(NodeSource::connect(wrong));
         assert!(reason.contains("btc-mainnet") && reason.contains(node.network().name()), "{reason}");
 
-        let auth = Auth::UserPassword { user: "alice".into(), password: "wrong".into() };
-        let reason = is_refused(NodeSource::connect(NodeConfig { auth, ..node.config() }));
+        let credentials = Credentials::UserPassword { user: "alice".into(), password: "wrong".into() };
+        let reason = is_refused(NodeSource::connect(NodeConfig { credentials, ..node.config() }));
         assert!(reason.contains("alice") && !reason.contains("wrong"), "{reason}");
 
-        let auth = Auth::CookieFile("/nonexistent/.cookie".into());
-        let error = NodeSource::connect(NodeConfig { auth, ..node.config() }).err().unwrap();
+        let credentials = Credentials::CookieFile("/nonexistent/.cookie".into());
+        let error = NodeSource::connect(NodeConfig { credentials, ..node.config() }).err().unwrap();
         assert!(error.is_transient() && error.to_string().contains("/nonexistent/.cookie"), "{error}");
     });
 }
@@ -78,13 +78,13 @@ fn a_node_says_what_it_is_and_where_it_stands() {
 #[test]
 fn a_node_that_does_not_answer_is_unreachable_for_now() {
     let url = Url::parse("http://127.0.0.1:1").unwrap();
-    let auth = Auth::UserPassword { user: "alice".into(), password: "secret".into() };
-    let error = NodeSource::connect(NodeConfig::new(url, auth.clone())).err().unwrap();
+    let credentials = Credentials::UserPassword { user: "alice".into(), password: "secret".into() };
+    let error = NodeSource::connect(NodeConfig::new(url, credentials.clone())).err().unwrap();
     assert!(matches!(error, Error::Unreachable { .. }), "{error}");
     assert!(!error.to_string().contains("secret"));
 
     let url = Url::parse("http://bob:secret@127.0.0.1:1").unwrap();
-    let reason = is_refused(NodeSource::connect(NodeConfig::new(url, auth)));
+    let reason = is_refused(NodeSource::connect(NodeConfig::new(url, credentials)));
     assert!(reason.contains("credentials") && !reason.contains("secret"), "{reason}");
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sluice_schemas::{Flavour, Network};
-use sluice_sources::node::{Auth, NodeConfig, NodeSource};
+use sluice_sources::node::{Credentials, NodeConfig, NodeSource};
 use sluice_sources::{Error, Feed, Notice};
 use tempfile::TempDir;
 use url::Url;
@@ -160,7 +160,7 @@ impl RealNode {
     }
 
     pub fn config(&self) -> NodeConfig {
-        let cookie = Auth::CookieFile(self.env["RPC_COOKIE_FILE"].clone().into());
+        let cookie = Credentials::CookieFile(self.env["RPC_COOKIE_FILE"].clone().into());
         let url = Url::parse(&self.env["RPC_URL"]).unwrap();
         // Long, so that what a test hears, it hears by ZMQ.
         NodeConfig { slow_poll: Duration::from_secs(3600), ..NodeConfig::new(url, cookie) }
