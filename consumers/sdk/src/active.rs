@@ -3,16 +3,14 @@
 use std::time::{Duration, Instant};
 
 use sluice_runtime::shutdown::Shutdown;
-use sluice_schemas::{Action, ChainEvent};
 use tracing::{info, warn};
 
-use crate::BoxError;
 use crate::change::Change;
 use crate::consumer::{Batch, Consumer};
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::member::Member;
-use crate::position::{MempoolPosition, Position};
+use crate::position::Position;
 use crate::projection::Projection;
 
 /// How long one wait for a change lasts; a stop is seen as soon.
@@ -122,7 +120,7 @@ impl<'a, P: Projection + ?Sized> Active<'a, P> {
                 if let Err(source) = self.projection.apply(&mut change) {
                     // Whatever it said, it was this that made it fail.
                     self.member.still_leads()?;
-                    return Err(refused(event, source));
+                    return Err(Error::apply(event, source));
                 }
                 if let Err(error) = change.finish() {
                     self.member.still_leads()?;
@@ -132,13 +130,10 @@ impl<'a, P: Projection + ?Sized> Active<'a, P> {
                 event.size.unsigned_abs()
             }
             Some(Change::Mempool(change)) => {
-                let MempoolPosition { epoch, sequence } = change.after;
                 let size = change.event.transaction.as_ref().map_or(0, |transaction| transaction.size);
-                self.projection.apply_mempool(&change).map_err(|source| Error::ApplyMempool {
-                    epoch,
-                    sequence,
-                    source,
-                })?;
+                self.projection
+                    .apply_mempool(&change)
+                    .map_err(|source| Error::apply_mempool(change.after, source))?;
                 monitor.applied_mempool(self.feed.position());
                 size.unsigned_abs()
             }
@@ -161,14 +156,6 @@ impl<'a, P: Projection + ?Sized> Active<'a, P> {
         self.consumer.monitor.progressed();
         Ok(())
     }
-}
-
-fn refused(event: &ChainEvent, source: BoxError) -> Error {
-    let action = match event.action {
-        Action::Connected => "connects",
-        Action::Disconnected => "disconnects",
-    };
-    Error::Apply { sequence: event.sequence, action, hash: event.hash, height: event.height, source }
 }
 
 /// What has been applied and not committed.

@@ -3,9 +3,10 @@
 use bitcoin::BlockHash;
 use sluice_log::Class;
 use sluice_runtime::start;
+use sluice_schemas::{Action, ChainEvent};
 
 use crate::BoxError;
-use crate::position::BlockRef;
+use crate::position::{BlockRef, MempoolPosition};
 
 /// Why a consumer stopped, or could not start.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +130,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// A projection refused a chain event.
+    pub fn apply(event: &ChainEvent, source: BoxError) -> Self {
+        let action = match event.action {
+            Action::Connected => "connects",
+            Action::Disconnected => "disconnects",
+        };
+        Self::Apply { sequence: event.sequence, action, hash: event.hash, height: event.height, source }
+    }
+
+    /// A projection refused the change of the mempool at a position.
+    pub fn apply_mempool(at: MempoolPosition, source: BoxError) -> Self {
+        Self::ApplyMempool { epoch: at.epoch, sequence: at.sequence, source }
+    }
+
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {

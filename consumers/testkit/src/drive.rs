@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use sluice_consumer::{
-    BoxError, Change, Error, Feed, MempoolInterest, MempoolPosition, Position, Projection, Start,
-};
+use sluice_consumer::{Change, Error, Feed, MempoolInterest, MempoolPosition, Position, Projection, Start};
 use sluice_log::chain::ChainLog;
-use sluice_schemas::{Action, ChainEvent};
 
 /// How long to wait for a change that the log is known to have.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,13 +54,13 @@ pub(crate) fn drive<P: Projection>(
     while !end.is_reached(feed.position(), mempool) {
         match feed.next(PATIENCE)? {
             Some(Change::Block(mut change)) => {
-                projection.apply(&mut change).map_err(|source| refused(change.event, source))?;
+                projection.apply(&mut change).map_err(|source| Error::apply(change.event, source))?;
                 change.finish()?;
             }
             Some(Change::Mempool(change)) => {
-                let MempoolPosition { epoch, sequence } = change.after;
-                let refused = |source| Error::ApplyMempool { epoch, sequence, source };
-                projection.apply_mempool(&change).map_err(refused)?;
+                projection
+                    .apply_mempool(&change)
+                    .map_err(|source| Error::apply_mempool(change.after, source))?;
                 mempool = Some(change.after);
             }
             None => panic!("the feed gives nothing in {PATIENCE:?}, though the log goes on to {end:?}"),
@@ -83,14 +80,6 @@ pub(crate) fn drive<P: Projection>(
         }
     }
     Ok(())
-}
-
-fn refused(event: &ChainEvent, source: BoxError) -> Error {
-    let action = match event.action {
-        Action::Connected => "connects",
-        Action::Disconnected => "disconnects",
-    };
-    Error::Apply { sequence: event.sequence, action, hash: event.hash, height: event.height, source }
 }
 
 /// The end of a log.
