@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::{Builder as ThreadBuilder, JoinHandle};
 
+use anyhow::anyhow;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::{Builder, Runtime};
 
@@ -49,5 +51,45 @@ impl Process {
         tracing::info!(%bound, "serving /livez, /readyz and /metrics");
         self.tasks.spawn(server);
         Ok(())
+    }
+}
+
+/// A part of the process that works on a thread of its own.
+pub struct Worker<E> {
+    name: &'static str,
+    thread: JoinHandle<Result<(), E>>,
+}
+
+impl<E: Send + 'static> Worker<E> {
+    /// Starts to work. When it ends, whatever the reason, the process is asked to stop.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(
+        name: &'static str,
+        shutdown: &Shutdown,
+        work: impl FnOnce() -> Result<(), E> + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let ended = shutdown.clone();
+        let thread = ThreadBuilder::new().name(name.into()).spawn(move || {
+            let result = work();
+            ended.request();
+            result
+        })?;
+        Ok(Self { name, thread })
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the end, and gives what the work gave.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub fn wait(self) -> anyhow::Result<Result<(), E>> {
+        let Self { name, thread } = self;
+        thread.join().map_err(|_| anyhow!("the {name} panicked; this is a defect, please report it"))
     }
 }

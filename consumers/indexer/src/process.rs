@@ -6,12 +6,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use sluice_consumer::{Batch, Consumer, Monitor};
-use sluice_runtime::process::Process;
+use sluice_runtime::process::{Process, Worker};
 use tokio::net::TcpListener;
 
 use crate::api::{self, Limits, Node};
@@ -32,7 +31,7 @@ pub struct Running {
     pub index: Index,
     /// Where page and API are served.
     pub address: SocketAddr,
-    thread: JoinHandle<Result<(), sluice_consumer::Error>>,
+    worker: Worker<sluice_consumer::Error>,
 }
 
 /// Opens the index in `directory`, serves it, and starts to bring it forward. Transactions that users send go to `node`,
@@ -58,12 +57,9 @@ pub fn start(
     let consumer = consumer.batch(BATCH);
     let monitor = consumer.monitor();
     let shutdown = process.shutdown.clone();
-    let thread = std::thread::Builder::new().name("indexer".into()).spawn(move || {
-        let result = consumer.project(&mut projector, &shutdown);
-        shutdown.request();
-        result
-    })?;
-    Ok(Running { monitor, index, address, thread })
+    let project = move || consumer.project(&mut projector, &shutdown);
+    let worker = Worker::start("indexer", &process.shutdown, project)?;
+    Ok(Running { monitor, index, address, worker })
 }
 
 fn listen(address: SocketAddr, process: &Process) -> anyhow::Result<TcpListener> {
@@ -96,15 +92,11 @@ impl Running {
     /// # Errors
     /// What stopped the indexer, where nobody asked it to.
     pub fn wait(self) -> anyhow::Result<()> {
-        let result = self
-            .thread
-            .join()
-            .map_err(|_| anyhow!("the indexer panicked; this is a defect, please report it"))?;
-        result.context("the indexer has stopped")
+        self.worker.wait()?.context("the indexer has stopped")
     }
 
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
-        self.thread.is_finished()
+        self.worker.has_ended()
     }
 }

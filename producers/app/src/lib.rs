@@ -6,13 +6,13 @@ pub mod health;
 pub mod options;
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use sluice_log::chain::ChainLog;
 use sluice_publisher::{Config, Monitor, Publisher};
 use sluice_runtime::options::LogOptions;
+use sluice_runtime::process::Worker;
 use sluice_runtime::shutdown::Shutdown;
 use sluice_sources::Source;
 use tracing::{info, warn};
@@ -32,7 +32,7 @@ pub struct Running {
     pub log: String,
     /// The log itself, for who reads it in the same process.
     pub chain: ChainLog,
-    thread: JoinHandle<sluice_publisher::Result<()>>,
+    worker: Worker<sluice_publisher::Error>,
 }
 
 /// Opens source and log and starts to publish; `monitor` shows what it is at, from the wait for the source on.
@@ -59,13 +59,8 @@ pub fn start(
     };
     let (source_id, log_url) = (source.id().to_owned(), chain_log.log.url().to_owned());
     let publisher = Publisher::new(config, chain_log.clone(), source, monitor.clone(), shutdown.flag());
-    let ended = shutdown.clone();
-    let thread = std::thread::Builder::new().name("publisher".into()).spawn(move || {
-        let result = publisher.run();
-        ended.request();
-        result
-    })?;
-    Ok(Some(Running { monitor, source: source_id, log: log_url, chain: chain_log, thread }))
+    let worker = Worker::start("publisher", shutdown, move || publisher.run())?;
+    Ok(Some(Running { monitor, source: source_id, log: log_url, chain: chain_log, worker }))
 }
 
 /// Opens the source, and waits for one that is not there yet: a node that still starts, a simulator that another
@@ -102,15 +97,11 @@ impl Running {
     /// # Errors
     /// What stopped the producer, where nobody asked it to.
     pub fn wait(self) -> anyhow::Result<()> {
-        let result = self
-            .thread
-            .join()
-            .map_err(|_| anyhow!("the publisher panicked; this is a defect, please report it"))?;
-        result.with_context(|| format!("failed to publish {} on {}", self.source, self.log))
+        self.worker.wait()?.with_context(|| format!("failed to publish {} on {}", self.source, self.log))
     }
 
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
-        self.thread.is_finished()
+        self.worker.has_ended()
     }
 }
