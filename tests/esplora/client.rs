@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use electrum_client::GetMerkleRes;
+use electrum_client::utils::validate_merkle_proof;
 use sluice_test_support::bitcoin::consensus::encode::{deserialize, serialize_hex};
+use sluice_test_support::bitcoin::hashes::Hash;
 use sluice_test_support::bitcoin::hex::FromHex;
 use sluice_test_support::bitcoin::{
-    self, Address, Amount, Block, BlockHash, MerkleBlock, Network, ScriptBuf, Transaction, Txid,
+    self, Address, Amount, Block, BlockHash, MerkleBlock, Network, ScriptBuf, Transaction, TxMerkleNode, Txid,
 };
 use sluice_test_support::serde_json::{Value, json};
 use sluice_test_support::{Flavour, Node};
@@ -191,11 +194,19 @@ fn output(ours: &Value, theirs: &Value, value: u64) {
     assert_eq!(ours.get("scriptpubkey_address"), address, "{theirs}");
 }
 
-/// The proofs of a confirmed transaction, believed by the node and by the `bitcoin` crate.
+/// Where the first hash of a `merkleblock` begins, in digits: after the header, the number of transactions and that of
+/// hashes.
+const FIRST_HASH: usize = 2 * (80 + 4 + 1);
+
+/// The proofs of a confirmed transaction, checked by the node, the `bitcoin` crate and `electrum-client`.
 fn proofs(served: &Served, node: &Node, txid: &Txid, block: &BlockHash) {
     let ours = served.text(&format!("/tx/{txid}/merkleblock-proof"));
     assert_eq!(node.call("gettxoutproof", json!([[txid.to_string()], block.to_string()])), ours);
     assert_eq!(node.call("verifytxoutproof", json!([ours])), json!([txid.to_string()]));
+    let mut damaged = ours;
+    let digit = if damaged[FIRST_HASH..].starts_with('0') { "1" } else { "0" };
+    damaged.replace_range(FIRST_HASH..=FIRST_HASH, digit);
+    assert_eq!(node.call("verifytxoutproof", json!([damaged])), json!([]), "one digit is another");
     let proof: MerkleBlock = served.client.get_merkle_block(txid).unwrap().unwrap();
     let (mut matches, mut positions) = (vec![], vec![]);
     proof.extract_matches(&mut matches, &mut positions).unwrap();
@@ -203,6 +214,27 @@ fn proofs(served: &Served, node: &Node, txid: &Txid, block: &BlockHash) {
     let electrum = served.client.get_merkle_proof(txid).unwrap().unwrap();
     assert_eq!(electrum.pos, positions[0] as usize);
     assert_eq!(served.client.get_block_hash(electrum.block_height).unwrap(), *block);
+    believed_by_electrum_client(served, txid, &proof.header.merkle_root);
+}
+
+/// The proof holds for what it is of, and for nothing else.
+fn believed_by_electrum_client(served: &Served, txid: &Txid, root: &TxMerkleNode) {
+    let told = served.json(&format!("/tx/{txid}/merkle-proof"));
+    let proof: GetMerkleRes = sluice_test_support::serde_json::from_value(told).unwrap();
+    assert!(validate_merkle_proof(txid, root, &proof));
+    assert!(!validate_merkle_proof(&Txid::all_zeros(), root, &proof), "another transaction");
+    for step in 0..proof.merkle.len() {
+        let mut damaged = proof.clone();
+        damaged.merkle[step][0] ^= 1;
+        assert!(!validate_merkle_proof(txid, root, &damaged), "step {step} is another");
+        let short = GetMerkleRes { merkle: proof.merkle[..step].to_vec(), ..proof };
+        assert!(!validate_merkle_proof(txid, root, &short), "{step} steps of {}", proof.merkle.len());
+    }
+    // What has nothing beside it is paired with itself: only there, left and right are the same.
+    let beside = proof.merkle.first().map(|step| step.iter().rev().copied().collect::<Vec<_>>());
+    let is_alone = beside.is_none_or(|beside| beside == txid.as_byte_array());
+    let swapped = GetMerkleRes { pos: proof.pos ^ 1, ..proof };
+    assert_eq!(validate_merkle_proof(txid, root, &swapped), is_alone, "another position");
 }
 
 /// Everything about a script.

@@ -1,40 +1,35 @@
-"""Checks merkle proofs with other people's code: BUMP (BRC-74) with the BSV SDK, Electrum's with its server's rule.
+"""Checks merkle proofs (BUMP, BRC-74) with the BSV SDK.
 
     proofs.py CASES
 
-CASES is a JSON array of {"txid", "root", "bump", "electrum": {"block_height", "merkle", "pos"}}. Prints how many held.
+CASES is a JSON array of {"txid", "height", "root", "bump"}, of transactions of one block. Prints how many held.
 """
 
-import hashlib
 import json
 import sys
 
 from bsv.merkle_path import MerklePath
 
 
-def double_sha256(data):
-    return hashlib.sha256(hashlib.sha256(data).digest()).digest()
-
-
-def electrum_root(txid, merkle, pos):
-    """As Electrum's protocol documentation says."""
-    node = bytes.fromhex(txid)[::-1]
-    for step in merkle:
-        beside = bytes.fromhex(step)[::-1]
-        node = double_sha256(beside + node if pos & 1 else node + beside)
-        pos >>= 1
-    return node[::-1].hex()
+def proves(bump, txid, root):
+    try:
+        return MerklePath.from_hex(bump).compute_root(txid) == root
+    except ValueError:
+        return False
 
 
 def main():
     cases = json.loads(sys.argv[1])
     for case in cases:
-        path = MerklePath.from_hex(case["bump"])
-        assert path.block_height == case["electrum"]["block_height"], case
-        assert path.compute_root(case["txid"]) == case["root"], case
-        assert path.to_hex() == case["bump"], "it is written as the SDK writes it"
-        proof = case["electrum"]
-        assert electrum_root(case["txid"], proof["merkle"], proof["pos"]) == case["root"], case
+        bump, txid, root = case["bump"], case["txid"], case["root"]
+        assert proves(bump, txid, root), case
+        path = MerklePath.from_hex(bump)
+        assert path.block_height == case["height"], case
+        assert path.to_hex() == bump, "it is written as the SDK writes it"
+        # Its end is a hash of the topmost step.
+        damaged = bump[:-1] + ("0" if bump[-1] != "0" else "1")
+        assert not proves(damaged, txid, root), f"one digit is another: {case}"
+        assert not proves(bump, root, root), f"of nothing in it: {case}"
     print(f"{len(cases)} proofs")
 
 
