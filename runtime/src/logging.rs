@@ -4,6 +4,9 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+/// Libraries that tell of each file they write: what they say counts from a warning on, unless a filter names them.
+const QUIET: &str = "fjall=warn,lsm_tree=warn";
+
 /// The form of the logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -32,7 +35,8 @@ pub struct LoggingOptions {
 /// # Errors
 /// A filter that cannot be read.
 pub fn init(options: &LoggingOptions) -> Result<(), crate::options::Usage> {
-    let filter = EnvFilter::try_new(&options.log_level).map_err(|e| crate::options::Usage {
+    // What comes later counts.
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", options.log_level)).map_err(|e| crate::options::Usage {
         option: "--log-level",
         reason: format!("{:?} is not a filter: {e}", options.log_level),
     })?;
