@@ -36,7 +36,8 @@ pub struct LoggingOptions {
 /// A filter that cannot be read.
 pub fn init(options: &LoggingOptions) -> Result<(), crate::options::Usage> {
     // What comes later counts.
-    let filter = EnvFilter::try_new(format!("{QUIET},{}", options.log_level)).map_err(|e| crate::options::Usage {
+    let filters = format!("{QUIET},{}", options.log_level);
+    let filter = EnvFilter::try_new(filters).map_err(|e| crate::options::Usage {
         option: "--log-level",
         reason: format!("{:?} is not a filter: {e}", options.log_level),
     })?;
