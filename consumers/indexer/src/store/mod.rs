@@ -62,6 +62,7 @@ impl Store {
             let database = Database::builder(directory)
                 .cache_size(cache_bytes)
                 .max_journaling_size(MAX_JOURNAL_BYTES)
+                .worker_threads(WORKERS)
                 .open()?;
             let mut tables = Vec::with_capacity(Table::ALL.len());
             for index in 0..Table::ALL.len() {
@@ -202,6 +203,10 @@ impl Rows {
 
 /// How much the journal may hold before the tables in it must go to disk.
 const MAX_JOURNAL_BYTES: u64 = 128 << 20;
+
+/// Threads that flush and merge tables. Of several, the store keeps one free for flushes; while another one merges, that
+/// one hands what is to be merged next to itself again and again, and takes a whole core.
+const WORKERS: usize = 1;
 
 fn pair(guard: Guard) -> Result<(fjall::Slice, fjall::Slice)> {
     guard.into_inner().map_err(read)
