@@ -23,6 +23,7 @@ pub mod query;
 mod reorgs;
 mod rows;
 mod script_hash;
+pub mod server;
 mod store;
 
 pub use error::{Error, Result};

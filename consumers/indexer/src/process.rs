@@ -13,9 +13,9 @@ use sluice_consumer::{Batch, Consumer, Monitor};
 use sluice_runtime::process::{Process, Worker};
 use tokio::net::TcpListener;
 
-use crate::api::{self, Limits, Node};
+use crate::api::{self, Node};
 use crate::options::IndexerOptions;
-use crate::{Index, Projector, events, pages};
+use crate::{Index, Projector, events, pages, server};
 
 /// The name of the group, where none is given.
 pub const GROUP: &str = "indexer";
@@ -53,7 +53,7 @@ pub fn start(
         .with_context(|| format!("--index: failed to create {}", directory.display()))?;
     let mut projector = Projector::open(consumer.log().clone(), directory, options.settings())?;
     let index = projector.index().clone();
-    serve(listener, &index, node, process);
+    serve(listener, &index, node, options, process);
     let consumer = consumer.batch(BATCH);
     let monitor = consumer.monitor();
     let shutdown = process.shutdown.clone();
@@ -73,17 +73,17 @@ fn listen(address: SocketAddr, process: &Process) -> anyhow::Result<TcpListener>
     })
 }
 
-fn serve(listener: TcpListener, index: &Index, node: Option<Node>, process: &Process) {
-    let router = api::router(index.clone(), node, Limits::default())
-        .merge(events::router(index.clone(), process.shutdown.clone()))
+fn serve(
+    listener: TcpListener,
+    index: &Index,
+    node: Option<Node>,
+    options: &IndexerOptions,
+    process: &Process,
+) {
+    let router = api::router(index.clone(), node, options.limits())
+        .merge(events::router(index.clone(), process.shutdown.clone(), options.event_clients as usize))
         .merge(pages::router(index.clone()));
-    let shutdown = process.shutdown.clone();
-    process.tasks().spawn(async move {
-        let stop = async move { shutdown.requested().await };
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
-            tracing::error!(%error, "the server has ended");
-        }
-    });
+    process.tasks().spawn(server::serve(listener, router, options.patience(), process.shutdown.clone()));
 }
 
 impl Running {

@@ -8,46 +8,15 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, Uri};
 use libfuzzer_sys::fuzz_target;
 use sluice_consumer_testkit::{TestLog, chain, pay, project};
-use sluice_indexer::api::{Limits, router};
+use sluice_indexer::api::{Limits, paths, router};
 use sluice_indexer::{Projector, Settings};
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
-/// Every path, with a mark where something of the input goes.
-const PATHS: &[&str] = &[
-    "/block-height/*",
-    "/blocks/*",
-    "/block/*",
-    "/block/*/header",
-    "/block/*/status",
-    "/block/*/raw",
-    "/block/*/txids",
-    "/block/*/txid/*",
-    "/block/*/txs/*",
-    "/tx/*",
-    "/tx/*/status",
-    "/tx/*/hex",
-    "/tx/*/raw",
-    "/tx/*/outspend/*",
-    "/tx/*/outspends",
-    "/tx/*/merkle-proof",
-    "/tx/*/merkleblock-proof",
-    "/tx/*/bump-proof",
-    "/tx/*/journey",
-    "/address/*",
-    "/address/*/txs/chain/*",
-    "/address/*/utxo",
-    "/scripthash/*",
-    "/scripthash/*/txs/chain/*",
-    "/scripthash/*/utxo",
-    "/address-prefix/*",
-    "/reorgs?*",
-    "/*",
-];
-
 struct Served {
     runtime: Runtime,
     router: Router,
+    paths: Vec<&'static str>,
     /// What is there: hashes, ids, an address.
     known: Vec<String>,
     _log: TestLog,
@@ -70,7 +39,8 @@ fn served() -> &'static Mutex<Served> {
         }
         let router = router(projector.index().clone(), None, Limits::default());
         let runtime = Runtime::new().expect("a runtime");
-        Mutex::new(Served { runtime, router, known, _log: log })
+        let paths = paths().chain(["/reorgs?limit={limit}", "/{anything}"]).collect();
+        Mutex::new(Served { runtime, router, paths, known, _log: log })
     })
 }
 
@@ -81,13 +51,14 @@ fuzz_target!(|input: (u8, bool, u8, u8, &str, &[u8])| {
         Some(known) => known.as_str(),
         None => text,
     });
-    let mut asked = String::new();
-    for character in PATHS[usize::from(path) % PATHS.len()].chars() {
-        match character {
-            '*' => asked.push_str(parts.next().unwrap_or_default()),
-            other => asked.push(other),
-        }
-    }
+    let named = served.paths[usize::from(path) % served.paths.len()].split('/');
+    let asked: Vec<_> = named
+        .map(|part| match part.split_once('{') {
+            Some((before, _)) => format!("{before}{}", parts.next().unwrap_or_default()),
+            None => part.to_owned(),
+        })
+        .collect();
+    let asked = asked.join("/");
     drop(parts);
     let Ok(uri) = Uri::try_from(asked) else { return };
     let method = if is_post { Method::POST } else { Method::GET };

@@ -1,7 +1,6 @@
 //! `POST /tx` and `POST /txs/package`: transactions on their way to the node.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{RawQuery, State};
@@ -13,8 +12,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Api;
 use super::error::Error;
 
-/// How long the body of a request may take to arrive.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// Most transactions of a package, as Bitcoin Core has it.
 const MAX_PACKAGE: usize = 25;
 
@@ -86,7 +83,7 @@ async fn read(api: &Api, body: Body) -> Result<Bytes, Error> {
     if body.size_hint().lower() > limit_bytes as u64 {
         return Err(too_large);
     }
-    match tokio::time::timeout(BODY_PATIENCE, axum::body::to_bytes(body, limit_bytes)).await {
+    match tokio::time::timeout(api.limits.client, axum::body::to_bytes(body, limit_bytes)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if is_over_limit(&error) => Err(too_large),
         _ => Err(Error::Body),

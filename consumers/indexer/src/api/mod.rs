@@ -64,6 +64,8 @@ pub struct Limits {
     pub utxos: usize,
     /// How long an answer may take to be found.
     pub time: Duration,
+    /// How long a client may take to send a body, or to take a part of an answer.
+    pub client: Duration,
 }
 
 impl Default for Limits {
@@ -76,6 +78,7 @@ impl Default for Limits {
             post_bytes: 32 << 20,
             utxos: 50_000,
             time: Duration::from_secs(30),
+            client: Duration::from_secs(30),
         }
     }
 }
@@ -116,7 +119,12 @@ pub fn guarded(router: Router) -> Router {
     router.layer(from_fn(serve::around))
 }
 
-/// Every path, as `openapi.json` has it.
+/// Every path, as `openapi.json` has it: `/block/{hash}/txid/{index}`.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    routes().into_iter().map(|(path, _)| path)
+}
+
+/// Every path, and what answers it.
 fn routes() -> Routes {
     vec![
         ("/blocks", on(|ask, out, ()| blocks::list(ask, out, None))),

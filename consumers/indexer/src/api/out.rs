@@ -20,8 +20,6 @@ use super::gate::Gate;
 pub(super) const PART_BYTES: usize = 256 << 10;
 /// Parts that may wait for a client to take them.
 const PARTS_WAITING: usize = 2;
-/// How long a part may wait for the client before it is given up.
-const STALL: Duration = Duration::from_secs(30);
 
 /// What kind of bytes an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +70,8 @@ pub(super) struct Out {
     place: Option<OwnedSemaphorePermit>,
     runtime: Handle,
     deadline: Instant,
+    /// How long a part may wait for the client before it is given up.
+    stall: Duration,
 }
 
 impl Out {
@@ -82,10 +82,11 @@ impl Out {
         streams: Gate,
         runtime: Handle,
         deadline: Instant,
+        stall: Duration,
     ) -> Self {
         let head = Head { media: Media::Text, freshness: Freshness::Once, length: None, tag: None };
         let (first, place) = (Some(first), Some(place));
-        Self { head, buffer: Vec::new(), first, parts: None, streams, place, runtime, deadline }
+        Self { head, buffer: Vec::new(), first, parts: None, streams, place, runtime, deadline, stall }
     }
 
     /// Says what is going to be written. Has no effect after the first part is sent.
@@ -157,7 +158,7 @@ impl Out {
                 self.buffer.clear();
                 if let Some(parts) = &self.parts {
                     let broken = Err(io::Error::other("the answer broke off"));
-                    let _ = self.runtime.block_on(tokio::time::timeout(STALL, parts.send(broken)));
+                    let _ = self.runtime.block_on(tokio::time::timeout(self.stall, parts.send(broken)));
                 }
             }
         }
@@ -186,7 +187,7 @@ impl Out {
         }
         let Some(parts) = &self.parts else { return Err(gone()) };
         let part = Bytes::from(std::mem::replace(&mut self.buffer, Vec::with_capacity(PART_BYTES)));
-        match self.runtime.block_on(tokio::time::timeout(STALL, parts.send(Ok(part)))) {
+        match self.runtime.block_on(tokio::time::timeout(self.stall, parts.send(Ok(part)))) {
             Ok(Ok(())) => Ok(()),
             _ => Err(gone()),
         }

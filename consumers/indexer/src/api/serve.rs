@@ -61,7 +61,8 @@ async fn first(
     let deadline = Instant::now() + api.limits.time;
     let place = api.reads.enter().await?;
     let (sender, receiver) = oneshot::channel();
-    let mut out = Out::new(sender, place, api.streams.clone(), Handle::current(), deadline);
+    let mut out =
+        Out::new(sender, place, api.streams.clone(), Handle::current(), deadline, api.limits.client);
     tokio::task::spawn_blocking(move || {
         let result = ask(api).and_then(|ask| handler(&ask, &mut out));
         out.finish(result);

@@ -49,22 +49,23 @@ use follower::Follower;
 
 pub(crate) use filter::script_of_address;
 
-/// Clients connected at once.
-const MAX_CLIENTS: usize = 4096;
+/// Where they are served.
+pub(crate) const PATH: &str = "/events";
 /// Clients that are read for from the log at once; the others wait.
 const CATCHING_UP: usize = 4;
 /// Time between two comments on a stream where nothing happens, so that what lies between does not take it for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The events of an index, to be merged into its server. Streams end when a stop is asked for.
-pub fn router(index: Index, shutdown: Shutdown) -> Router {
+/// The events of an index for so many clients at once, to be merged into its server. Streams end when a stop is asked for.
+pub fn router(index: Index, shutdown: Shutdown, clients: usize) -> Router {
     let shared = Shared {
         index,
         shutdown,
-        seats: Arc::new(Semaphore::new(MAX_CLIENTS)),
+        seats: Arc::new(Semaphore::new(clients)),
+        clients,
         catching_up: Arc::new(Semaphore::new(CATCHING_UP)),
     };
-    Router::new().route("/events", get(events)).with_state(Arc::new(shared))
+    Router::new().route(PATH, get(events)).with_state(Arc::new(shared))
 }
 
 /// What all clients share.
@@ -72,6 +73,8 @@ struct Shared {
     index: Index,
     shutdown: Shutdown,
     seats: Arc<Semaphore>,
+    /// How many seats there are.
+    clients: usize,
     catching_up: Arc<Semaphore>,
 }
 
@@ -106,7 +109,7 @@ async fn connect(
     let seat = shared.seats.clone().try_acquire_owned().map_err(|_| {
         Refusal::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("{MAX_CLIENTS} clients are connected: come back later"),
+            format!("{} clients are connected: come back later", shared.clients),
         )
     })?;
     let filter = Filter::parse(&asked, shared.index.network())?;

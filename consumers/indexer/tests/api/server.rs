@@ -1,11 +1,17 @@
 //! The API over an index of a log made from a script, on a port of its own.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use sluice_consumer::Shutdown;
 use sluice_consumer_testkit::{Script, TestLog, project};
-use sluice_indexer::api::{Limits, router};
+use sluice_indexer::api::{Limits, Node, router};
+use sluice_indexer::server::{Patience, serve};
 use sluice_indexer::{Projector, Settings};
+use sluice_log::chain::ChainLog;
+use sluice_log::sqlite::SqliteLog;
+use sluice_schemas::Codec;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -16,8 +22,8 @@ pub(crate) struct Server {
     address: SocketAddr,
     projector: Mutex<Projector>,
     agent: ureq::Agent,
-    _runtime: Runtime,
-    _directory: TempDir,
+    runtime: Runtime,
+    directory: TempDir,
 }
 
 /// What was answered.
@@ -34,19 +40,25 @@ impl Server {
     }
 
     pub(crate) fn with(script: &Script, limits: Limits) -> Self {
+        Self::before(None, script, limits)
+    }
+
+    /// In front of a node, where there is one.
+    pub(crate) fn before(node: Option<Node>, script: &Script, limits: Limits) -> Self {
         let log = script.build();
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings { cache_bytes: 8 << 20, ..Settings::default() };
         let mut projector = Projector::open(log.chain.clone(), directory.path(), settings).unwrap();
         project(&log.chain, &mut projector).unwrap();
-        let router = router(projector.index().clone(), None, limits);
+        let router = router(projector.index().clone(), node, limits);
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        runtime.spawn(async move { axum::serve(listener, router).await });
+        let patience = Patience { client: limits.client, connections: 512 };
+        runtime.spawn(serve(listener, router, patience, Shutdown::default()));
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let (log, projector) = (Mutex::new(log), Mutex::new(projector));
-        Self { log, address, projector, agent, _runtime: runtime, _directory: directory }
+        Self { log, address, projector, agent, runtime, directory }
     }
 
     /// Goes on with the log, and brings the index after it.
@@ -54,6 +66,24 @@ impl Server {
         let log = self.log.get_mut().unwrap();
         log.play(script);
         project(&log.chain, self.projector.get_mut().unwrap()).unwrap();
+    }
+
+    /// The log, to be opened elsewhere, and the index's directory.
+    pub(crate) fn files(&self) -> (PathBuf, &Path) {
+        let url = self.log.lock().unwrap().url();
+        (url.strip_prefix("sqlite:").unwrap().into(), self.directory.path())
+    }
+
+    /// Why an index opened again, over the log that is in a file now, does not go on.
+    pub(crate) fn reopened(self, log: &Path) -> String {
+        let Self { log: kept, projector, runtime, directory, .. } = self;
+        let topics = kept.lock().unwrap().chain.topics.clone();
+        // Nobody else has the index open any more.
+        drop((runtime, projector));
+        let log = Arc::new(SqliteLog::open(log.to_str().unwrap()).unwrap());
+        let chain = ChainLog { log, codec: Codec::single_object(), topics };
+        let mut projector = Projector::open(chain.clone(), directory.path(), Settings::default()).unwrap();
+        project(&chain, &mut projector).unwrap_err().to_string()
     }
 
     /// Ids of what is in the mempool.
