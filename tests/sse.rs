@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bitcoin::{Address, Network};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -18,12 +19,16 @@ use sluice_consumer_testkit::{
     PEOPLE, Script, TestLog, Tx, chain, data, returned, script_of, share, waiting,
 };
 use sluice_indexer::ScriptHash;
+use sluice_indexer::server::Patience;
 use sluice_log::chain::ChainLog;
-use sluice_schemas::{Action, ChainEvent, Flavour, RemovalReason};
+use sluice_schemas::{Action, ChainEvent, Flavour, MempoolEvent, RemovalReason, Transaction};
 use sluice_test_support::soon;
 
 /// How long a read may wait before the test looks at what else happens.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// Partitions of the log's topics.
+const PARTITIONS: i32 = 3;
 
 /// An event as it came.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -119,11 +124,19 @@ struct Fold {
     /// Action and block of every event, in order.
     blocks: Vec<(Action, String)>,
     mempool: BTreeSet<String>,
+    /// Every transaction that came.
+    seen: BTreeSet<String>,
+    /// Whether one may leave that never came.
+    is_filtered: bool,
     /// With a filter: transactions of blocks, by how often they were connected less how often disconnected.
     confirmed: BTreeMap<String, i32>,
 }
 
 impl Fold {
+    fn filtered() -> Self {
+        Self { is_filtered: true, ..Self::default() }
+    }
+
     fn take(&mut self, event: &Event) {
         let text = |name: &str| event.data[name].as_str().unwrap().to_owned();
         match event.name.as_str() {
@@ -131,7 +144,11 @@ impl Fold {
             "connected" => self.block(event, Action::Connected, 1),
             "disconnected" => self.block(event, Action::Disconnected, -1),
             "reset" => self.mempool.clear(),
-            "added" => assert!(self.mempool.insert(text("txid")), "{event:?} came twice"),
+            "added" => {
+                assert!(self.mempool.insert(text("txid")), "{event:?} came twice");
+                self.seen.insert(text("txid"));
+            }
+            "removed" if self.is_filtered => drop(self.mempool.remove(&text("txid"))),
             "removed" => assert!(self.mempool.remove(&text("txid")), "{event:?} was not there"),
             name => panic!("{name}?"),
         }
@@ -199,7 +216,11 @@ fn traffic(rng: &mut ChaCha8Rng) -> Script {
 }
 
 fn begun() -> TestLog {
-    PEOPLE.iter().fold(chain().partitions(3), |script, name| script.mined_by(name, [])).takeover().build()
+    PEOPLE
+        .iter()
+        .fold(chain().partitions(PARTITIONS), |script, name| script.mined_by(name, []))
+        .takeover()
+        .build()
 }
 
 fn chain_events(log: &ChainLog, after: i64) -> Vec<ChainEvent> {
@@ -213,13 +234,24 @@ fn blocks_of(events: &[ChainEvent]) -> Vec<(Action, String)> {
 
 /// Plays traffic while clients follow with cuts, then gives what each of them made of it.
 fn followed(log: &mut TestLog, served: &Served, queries: &[String], steps: usize) -> Vec<Fold> {
+    followed_by(log, served, queries, steps, Fold::default)
+}
+
+/// As `followed`, with what clients begin with.
+fn followed_by(
+    log: &mut TestLog,
+    served: &Served,
+    queries: &[String],
+    steps: usize,
+    fold: impl Fn() -> Fold,
+) -> Vec<Fold> {
     let done = AtomicBool::new(false);
     let end = std::sync::Mutex::new(None::<Cursor>);
     // Everybody has a place before anything happens.
     let begun: Vec<_> = queries
         .iter()
         .map(|query| {
-            let mut fold = Fold::default();
+            let mut fold = fold();
             fold.take(&Stream::open(served.address, query, None).must());
             fold
         })
@@ -300,6 +332,82 @@ fn a_filter_lets_through_what_touches_an_address_and_nothing_else() {
     }
     assert!(expected.len() > 3);
     assert_eq!(folds[0].confirmed, expected);
+}
+
+#[test]
+fn a_filter_of_an_address_follows_its_transactions_through_the_mempool_live_and_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = begun();
+    let served = Served::start(&log.chain, folder.path(), None);
+    served.reaches(&log.chain);
+    let script = script_of("bob", Flavour::Btc);
+    let address = Address::from_script(&script, Network::Regtest).unwrap();
+    let bob = ScriptHash::of(script.as_bytes());
+    // One client stays, and is told live; the others are cut off again and again.
+    let mut live = Stream::open(served.address, &format!("?address={address}"), None);
+    let mut told = Fold::filtered();
+    told.take(&live.must());
+    let queries = [format!("?address={address}"), format!("?scripthash={bob}")];
+    let folds = followed_by(&mut log, &served, &queries, 80, Fold::filtered);
+    let (touching, others): (BTreeSet<_>, BTreeSet<_>) = {
+        let (touching, others) =
+            added(&log.chain).into_iter().partition(|(_, scripts)| scripts.contains(&bob));
+        let ids = |added: Vec<(String, _)>| added.into_iter().map(|(txid, _)| txid).collect();
+        (ids(touching), ids(others))
+    };
+    let waiting: BTreeSet<_> =
+        log.mempool().iter().map(ToString::to_string).filter(|txid| touching.contains(txid)).collect();
+    assert!(touching.len() > 3 && others.len() > 3, "{touching:?}, {others:?}");
+    let end = folds[0].last_id.clone();
+    while told.last_id != end {
+        told.take(&live.must());
+    }
+    for fold in folds.iter().chain([&told]) {
+        assert_eq!(fold.mempool, waiting);
+        assert!(fold.seen.is_disjoint(&others), "{:?}", fold.seen);
+    }
+    // Who stays is told of each that came while it listened.
+    assert_eq!(told.seen, touching);
+}
+
+/// Every transaction that came into the newest mempool view and those before it, with its scripts.
+fn added(log: &ChainLog) -> Vec<(String, BTreeSet<ScriptHash>)> {
+    let events = (0..PARTITIONS).flat_map(|partition| {
+        let events = log.events::<MempoolEvent>(&log.topics.mempool, partition, 0).unwrap();
+        events.map(|located| located.unwrap().event)
+    });
+    let transactions = events.filter_map(|event| event.transaction);
+    let scripts = |transaction: &Transaction| {
+        let paid = transaction.outputs.iter().map(|output| &output.script_pubkey);
+        let spent = transaction.inputs.iter().map(|input| &input.prevout.as_ref().unwrap().script_pubkey);
+        paid.chain(spent).map(|script| ScriptHash::of(script)).collect()
+    };
+    transactions.map(|transaction| (transaction.txid.to_string(), scripts(&transaction))).collect()
+}
+
+#[test]
+fn a_client_that_takes_nothing_gives_up_its_seat_though_nothing_happens_any_more() {
+    const PAIRS: usize = 500;
+    const BUFFER_BYTES: usize = 4096;
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = begun();
+    let patience = Patience { client: Duration::from_millis(100), connections: 16 };
+    let served = Served::bounded(&log.chain, folder.path(), Some(BUFFER_BYTES), 1, patience);
+    served.reaches(&log.chain);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(BUFFER_BYTES).unwrap();
+    socket.connect(&served.address.into()).unwrap();
+    let mut stuck = Stream::over(TcpStream::from(socket), "", None);
+    assert!(!stuck.must().id.is_empty());
+    assert_eq!(Stream::open(served.address, "", None).status, 503);
+    let some = |script: Script| script.added([data("alice", b"here")]).removed(RemovalReason::Evicted);
+    log.play(&(0..PAIRS).fold(chain(), |script, _| some(script)));
+    served.reaches(&log.chain);
+    soon("the seat to be free", || match Stream::open(served.address, "", None).status {
+        200 => Ok(()),
+        status => Err(status),
+    });
+    drop(stuck);
 }
 
 #[test]
