@@ -99,6 +99,10 @@ impl Projection for Balances {
     fn commit(&mut self) -> Result<(), BoxError> {
         Ok(self.db.execute_batch("COMMIT")?)
     }
+
+    fn rollback(&mut self) -> bool {
+        self.db.is_autocommit() || self.db.execute_batch("ROLLBACK").is_ok()
+    }
 }
 
 fn main() -> ExitCode {

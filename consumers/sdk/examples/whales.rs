@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use sluice_consumer::{Handler, HandlerError, HandlerSettings, handler};
+use sluice_consumer::{ConsumerOptions, Handler, HandlerError, HandlerSettings};
 use sluice_runtime::logging::{self, LoggingOptions};
 use sluice_runtime::options::{self, LogOptions};
 use sluice_runtime::process::Process;
@@ -20,11 +20,10 @@ struct Options {
     /// Payments of this many satoshis and more
     #[arg(long, env = "WHALES_SATOSHIS", default_value_t = 100_000_000_000, value_name = "SATOSHIS")]
     satoshis: i64,
-    /// Members of one group share the transactions, and go on where the group was
-    #[arg(long, env = "SLUICE_GROUP", default_value = "whales", value_name = "NAME")]
-    group: String,
     #[command(flatten)]
     log: LogOptions,
+    #[command(flatten)]
+    consumer: ConsumerOptions,
     #[command(flatten)]
     logging: LoggingOptions,
 }
@@ -55,7 +54,8 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> anyhow::Result<()> {
     logging::init(&options.logging)?;
     let process = Process::start(2)?;
-    let chain = options.log.open_existing()?;
+    let consumer = options.consumer.consumer(options.log.open_existing()?, "whales");
+    process.serve_health(options.consumer.health, consumer.monitor())?;
     let whales = Whales { satoshis: options.satoshis };
-    Ok(handler::run(whales, &chain, &options.group, &HandlerSettings::default(), &process.shutdown)?)
+    Ok(consumer.handle(whales, &HandlerSettings::default(), &process.shutdown)?)
 }

@@ -31,6 +31,8 @@ pub(crate) struct Active<'a, P: ?Sized> {
     at: Option<Position>,
     /// Whether the tip has been reached once.
     was_live: bool,
+    /// Whether the change being applied ended for a reason that may pass.
+    is_interrupted: bool,
 }
 
 /// How following a log came to an end.
@@ -42,6 +44,8 @@ pub(crate) enum Followed {
         /// What the projection's position was then.
         at: Option<Position>,
     },
+    /// What was applied since the last commit is forgotten, for a reason that may pass.
+    Interrupted(Error),
 }
 
 /// What came of one turn.
@@ -57,10 +61,31 @@ enum Step {
 impl<'a, P: Projection + ?Sized> Active<'a, P> {
     pub(crate) fn new(consumer: &'a Consumer, projection: &'a mut P, feed: Feed, member: &'a Member) -> Self {
         let at = feed.position();
-        Self { consumer, projection, feed, member, pending: Pending::default(), at, was_live: false }
+        Self {
+            consumer,
+            projection,
+            feed,
+            member,
+            pending: Pending::default(),
+            at,
+            was_live: false,
+            is_interrupted: false,
+        }
     }
 
     pub(crate) fn follow(&mut self, stop: &Shutdown) -> Result<Followed, Error> {
+        match self.run(stop) {
+            Err(error)
+                if (self.is_interrupted || matches!(error, Error::Superseded { .. }))
+                    && self.projection.rollback() =>
+            {
+                Ok(Followed::Interrupted(error))
+            }
+            ended => ended,
+        }
+    }
+
+    fn run(&mut self, stop: &Shutdown) -> Result<Followed, Error> {
         let monitor = &self.consumer.monitor;
         while !stop.is_requested() {
             let wait = if self.pending.is_empty() { WAIT } else { Duration::ZERO };
@@ -79,7 +104,7 @@ impl<'a, P: Projection + ?Sized> Active<'a, P> {
                         info!(group = self.consumer.group, height, "caught up with the log");
                     }
                 }
-                Err(error) if error.is_transient() => {
+                Err(error) if error.is_transient() && !self.is_interrupted => {
                     warn!(group = self.consumer.group, %error, "the log cannot be read, trying again");
                     monitor.troubled(error.to_string());
                     // It may take long, and what has been applied is sound.
@@ -117,14 +142,14 @@ impl<'a, P: Projection + ?Sized> Active<'a, P> {
             Some(Change::Block(mut change)) => {
                 let (event, after) = (change.event, change.after);
                 monitor.applies(event);
-                if let Err(source) = self.projection.apply(&mut change) {
+                let applied =
+                    self.projection.apply(&mut change).map_err(|source| Error::apply(event, source));
+                let applied = applied.and_then(|()| Ok(change.read_to_end()?));
+                if let Err(error) = applied {
+                    self.is_interrupted = change.is_interrupted();
                     // Whatever it said, it was this that made it fail.
                     self.member.still_leads()?;
-                    return Err(Error::apply(event, source));
-                }
-                if let Err(error) = change.finish() {
-                    self.member.still_leads()?;
-                    return Err(error.into());
+                    return Err(error);
                 }
                 monitor.applied(event, after);
                 event.size.unsigned_abs()

@@ -35,7 +35,14 @@ pub struct BlockChange<'a> {
     /// Whether the consumer is still the active one.
     lead: Option<Arc<AtomicBool>>,
     /// The error that the transactions ended with.
-    failed: Option<String>,
+    failed: Option<Failure>,
+}
+
+/// Why a block's transactions ended early.
+struct Failure {
+    reason: Box<str>,
+    /// Whether that is of the moment, not of the block.
+    is_interruption: bool,
 }
 
 impl<'a> BlockChange<'a> {
@@ -72,7 +79,9 @@ impl<'a> BlockChange<'a> {
         if self.failed.is_some() {
             return None;
         }
+        let mut is_interruption = false;
         let item = if self.lead.as_ref().is_some_and(|lead| !lead.load(Ordering::Relaxed)) {
+            is_interruption = true;
             Err(self.superseded())
         } else {
             match self.transactions.next_located() {
@@ -89,7 +98,10 @@ impl<'a> BlockChange<'a> {
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            Err(error) => self.failed = Some(error.to_string()),
+            Err(error) => {
+                is_interruption |= error.class() == Class::Retry;
+                self.failed = Some(Failure { reason: error.to_string().into(), is_interruption });
+            }
         }
         Some(item)
     }
@@ -129,12 +141,21 @@ impl<'a> BlockChange<'a> {
     /// # Errors
     /// The block does not add up, whether the projection has been told so already or not.
     pub fn finish(mut self) -> Result<()> {
+        self.read_to_end()
+    }
+
+    /// Whether the transactions ended early for a reason that may pass.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.failed.as_ref().is_some_and(|failure| failure.is_interruption)
+    }
+
+    pub(crate) fn read_to_end(&mut self) -> Result<()> {
         while let Some(item) = self.next_located() {
             item?;
         }
-        match self.failed {
+        match &self.failed {
             None => Ok(()),
-            Some(reason) => {
+            Some(Failure { reason, .. }) => {
                 let reason = format!("its transactions ended with an error: {reason}");
                 Err(Error::Contradiction { sequence: self.event.sequence, hash: self.event.hash, reason })
             }

@@ -13,7 +13,7 @@ use crate::active::{Active, Followed, RETRY_PAUSE};
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::member::Member;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, chain_of};
 use crate::options::{DEFAULT_READY_LAG_BLOCKS, DEFAULT_STUCK_AFTER};
 use crate::position::Position;
 use crate::projection::{MempoolInterest, Projection};
@@ -23,6 +23,12 @@ use crate::watch::Watch;
 const TOPICS_TURN: Duration = Duration::from_millis(200);
 /// How often a standing-by member looks whether it is its turn.
 const STANDBY_TURN: Duration = Duration::from_millis(50);
+/// How often in a row the same block may be interrupted, for whatever may pass, before the consumer ends.
+const MAX_INTERRUPTIONS: u32 = 10;
+/// Pause after an interruption; it doubles with each one more, up to `LONGEST_PAUSE`.
+const INTERRUPTION_PAUSE: Duration = Duration::from_millis(500);
+/// See `INTERRUPTION_PAUSE`.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Joining a group takes some seconds; after this long it is certain that another member is active.
 const STANDBY_NOTICE: Duration = Duration::from_secs(10);
 
@@ -135,13 +141,18 @@ impl Consumer {
         }
         let member = Member::join(&self.chain, &self.group)?;
         let mut known: Option<Option<Position>> = None;
+        // Where the last interruption was, and how many there have been.
+        let (mut interrupted_at, mut interruptions) = (None, 0);
         while self.stand_by(&member, stop)? {
             // Asked now, not before: the member that was active until now may have gone on with the same store.
-            let position = projection.position().map_err(Error::Position)?;
+            let mut position = projection.position().map_err(Error::Position)?;
             let interest = projection.mempool();
             if known.is_some_and(|known| !is_same(known, position, interest)) {
                 // What the projection keeps in memory is of the past.
-                return Err(member.superseded());
+                if !projection.rollback() {
+                    return Err(member.superseded());
+                }
+                position = projection.position().map_err(Error::Position)?;
             }
             let feed = match self.feed(position) {
                 Ok(feed) => feed,
@@ -163,6 +174,20 @@ impl Consumer {
                     warn!(group = self.group, "not the active member any more, standing by");
                     self.monitor.stands_by();
                     known = Some(at);
+                }
+                Followed::Interrupted(error) => {
+                    let at = projection.position().map_err(Error::Position)?;
+                    interruptions = if interrupted_at == Some(at) { interruptions + 1 } else { 1 };
+                    interrupted_at = Some(at);
+                    if interruptions > MAX_INTERRUPTIONS {
+                        return Err(error);
+                    }
+                    warn!(group = self.group, %error, interruptions, "interrupted, going on from the last commit");
+                    self.monitor.stands_by();
+                    self.monitor.troubled(chain_of(&error));
+                    known = None;
+                    stop.sleep(LONGEST_PAUSE.min(INTERRUPTION_PAUSE * 2_u32.pow(interruptions - 1)));
+                    self.monitor.untroubled();
                 }
             }
         }

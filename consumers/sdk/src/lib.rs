@@ -199,10 +199,11 @@
 //!
 //! A projection never skips. A block that does not add up, a log that was replaced, a position that the log no longer
 //! reaches, an error of your own: [`Consumer::project`] ends with an [`Error`] that says which, `/livez` fails with the same
-//! line, and the state is as of the last commit. While the log cannot be reached between two changes, it waits and says so;
-//! where that happens within a block, it ends, for the block is half applied. A member whose place another one has taken
-//! stands by again, or ends with [`Error::Superseded`] where it holds what is true no longer. In every case: let a supervisor
-//! start the process again.
+//! line, and the state is as of the last commit. In every case: let a supervisor start the process again.
+//!
+//! While the log cannot be reached between two changes, a consumer waits and says so. Where that happens within a block, or
+//! another member takes the lead, the block is half applied: a projection that has [`Projection::rollback`] goes on from its
+//! last commit, after a few tries at the same place not any more; one that has not ends, as above.
 
 mod active;
 mod beside;

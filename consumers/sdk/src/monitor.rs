@@ -7,18 +7,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use sluice_runtime::health::Health;
 use sluice_schemas::{Action, ChainEvent};
 
-use crate::error::Error;
 use crate::position::Position;
 
 /// What a consumer is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// Another member of the group is active.
+    /// Another member of the group is active; of a handler, the others have all partitions.
     #[default]
     StandingBy,
     /// Active, with blocks to apply.
     CatchingUp,
-    /// Active, with everything applied that the log has.
+    /// Active, with everything applied that the log has; of a handler, with partitions.
     Live,
     /// Told to stop, and has.
     Stopped,
@@ -130,6 +129,14 @@ impl Monitor {
         inner.progressed();
     }
 
+    /// A handler has so many partitions of its group, and gets on.
+    pub(crate) fn shares(&self, partitions: usize) {
+        let mut inner = self.lock();
+        inner.status.state = if partitions == 0 { State::StandingBy } else { State::Live };
+        inner.status.trouble = None;
+        inner.progressed();
+    }
+
     /// The main loop went round.
     pub(crate) fn progressed(&self) {
         self.lock().progressed();
@@ -200,7 +207,7 @@ impl Monitor {
     }
 
     /// The consumer has ended.
-    pub(crate) fn ended(&self, result: &Result<(), Error>) {
+    pub(crate) fn ended<E: std::error::Error + 'static>(&self, result: &Result<(), E>) {
         let mut inner = self.lock();
         (inner.status.state, inner.status.trouble) = match result {
             Ok(()) => (State::Stopped, None),
@@ -258,6 +265,8 @@ impl Health for Monitor {
             (State::Stopped, ..) => Err("stopped".to_owned()),
             (_, Some(trouble), _) => Err(trouble),
             (State::StandingBy, ..) => Ok(()),
+            // A handler, which counts no blocks.
+            (State::Live, None, None) => Ok(()),
             (_, None, None) => Err(format!("at height {height}, the log's is not known yet")),
             (_, None, Some(blocks)) if blocks <= self.ready_lag_blocks && was_live => Ok(()),
             (_, None, Some(0)) => Err(format!("at height {height}, the mempool is being read")),
@@ -267,7 +276,7 @@ impl Health for Monitor {
 }
 
 /// An error with its causes, in one line.
-fn chain_of(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain_of(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -287,6 +296,7 @@ mod tests {
     use bitcoin::hashes::Hash;
 
     use super::*;
+    use crate::error::Error;
     use crate::position::BlockRef;
 
     fn monitor() -> Monitor {
@@ -320,8 +330,21 @@ mod tests {
         assert_eq!(monitor.ready(), Err("the log is away".to_owned()));
         monitor.caught_up();
         assert_eq!((monitor.ready(), monitor.status().state), (Ok(()), State::Live));
-        monitor.ended(&Ok(()));
+        monitor.ended::<Error>(&Ok(()));
         assert!(monitor.ready().is_err());
+    }
+
+    #[test]
+    fn a_handler_is_live_with_partitions_and_stands_by_without_and_is_ready_with_both() {
+        let monitor = monitor();
+        for (partitions, state) in [(0, State::StandingBy), (3, State::Live), (0, State::StandingBy)] {
+            monitor.shares(partitions);
+            assert_eq!((monitor.status().state, monitor.ready()), (state, Ok(())));
+        }
+        monitor.troubled("the log is away".to_owned());
+        assert_eq!(monitor.ready(), Err("the log is away".to_owned()));
+        monitor.shares(3);
+        assert_eq!(monitor.ready(), Ok(()));
     }
 
     #[test]

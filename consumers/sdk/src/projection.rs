@@ -49,6 +49,15 @@ pub trait Projection: Send {
     fn commit(&mut self) -> Result<(), BoxError> {
         Ok(())
     }
+
+    /// Forgets everything applied since the last commit, as if the process were started anew: `position` is the stored
+    /// one. Says whether it has.
+    ///
+    /// Called where a block was interrupted: the log could not be read on, or the lead of the group was lost. With `true`
+    /// the consumer goes on from the last commit once it can; with `false`, which is the default, it ends.
+    fn rollback(&mut self) -> bool {
+        false
+    }
 }
 
 /// Which mempool changes a projection wants.

@@ -78,6 +78,7 @@ where
         self.restart();
         self.batch();
         self.refusal();
+        self.rollback();
     }
 
     /// `fold(A, undo A) == fold()`, for every prefix: whenever the chain comes back to a tip, the rows are those that it
@@ -196,6 +197,61 @@ where
             }
             Ok(())
         });
+    }
+
+    /// A projection that can roll back, and is told to at any point, ends with the rows of one that was not: in the middle of
+    /// a block, too.
+    ///
+    /// # Panics
+    /// With the script that breaks it.
+    pub fn rollback(&self) {
+        self.try_scripts("a rollback has changed something", true, |script| {
+            let log = script.build();
+            let expected = self.fold(&log.chain, Pace::default())?;
+            let changes = self.changes(&log);
+            for stopped_after in (1..=changes).step_by((changes / KILLS_APART).max(1) as usize) {
+                let store = folder();
+                let mut projection = (self.open)(store.path());
+                let stopped = Pace { batch: 1 + stopped_after % 4, killed_after: Some(stopped_after) };
+                drive(&log.chain, &mut projection, stopped, |_, _| {}).map_err(|error| say(&error))?;
+                let what = format!("rolled back after change {stopped_after}");
+                match self.go_on(&log, projection)? {
+                    Some(rows) if rows != expected => {
+                        return Err(differ(
+                            &format!("{what}, the rows are not those of one run"),
+                            &expected,
+                            &rows,
+                        ));
+                    }
+                    Some(_) => {}
+                    None => return Ok(()),
+                }
+            }
+            let payments = ["alice", "bob", "carol"].map(|name| share(name, "dave", 20));
+            let broken = script.clone().faulty(Fault::Undecodable, payments).build();
+            let store = folder();
+            let mut projection = (self.open)(store.path());
+            if drive(&broken.chain, &mut projection, Pace::default(), |_, _| {}).is_ok() {
+                return Err("a block that cannot be read was taken".to_owned());
+            }
+            match self.go_on(&log, projection)? {
+                Some(rows) if rows != expected => Err(differ(
+                    "rolled back within a block, the rows are not those of one run",
+                    &expected,
+                    &rows,
+                )),
+                _ => Ok(()),
+            }
+        });
+    }
+
+    /// Rows after a rollback and the rest of the log; `None` where the projection cannot roll back.
+    fn go_on(&self, log: &TestLog, mut projection: P) -> Result<Option<R>, String> {
+        if !projection.rollback() {
+            return Ok(None);
+        }
+        drive(&log.chain, &mut projection, Pace::default(), |_, _| {}).map_err(|error| say(&error))?;
+        Ok(Some((self.dump)(&projection)))
     }
 
     fn try_scripts(&self, broken: &str, mempool: bool, law: impl Fn(&Script) -> Result<(), String>) {

@@ -77,6 +77,8 @@ enum Mistake {
     StoresAsItGoes,
     /// Overlooks that a block does not add up.
     TakesAnything,
+    /// Goes back to the stored position with the rows that it has.
+    KeepsRows,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -145,6 +147,13 @@ impl Projection for Sloppy {
         self.disk.lock().unwrap().clone_from(&self.state);
         Ok(())
     }
+
+    fn rollback(&mut self) -> bool {
+        if self.mistake != Mistake::KeepsRows {
+            self.state.clone_from(&self.disk.lock().unwrap());
+        }
+        true
+    }
 }
 
 /// A sloppy projection whose disk is the folder's.
@@ -197,6 +206,12 @@ fn rows_of_a_block_that_does_not_add_up_are_found() {
         let said = broken(|| sloppy(mistake).refusal());
         assert!(said.contains("Fault::"), "{said}");
     }
+}
+
+#[test]
+fn rows_that_outlive_a_rollback_are_found() {
+    let said = broken(|| sloppy(Mistake::KeepsRows).rollback());
+    assert!(said.contains("a rollback has changed something: rolled back"), "{said}");
 }
 
 /// How a projection ends on a log.

@@ -170,6 +170,9 @@ impl<H: Handler> Member<H> {
             return Err(error.into());
         }
         warn!(group = self.group, %error, "the log fails, trying again");
+        if let Some(monitor) = &self.monitor {
+            monitor.troubled(error.to_string());
+        }
         std::thread::sleep(LOG_PAUSE);
         Ok(())
     }
@@ -193,7 +196,7 @@ impl<H: Handler> Member<H> {
         let ended = if is_busy { self.hear(BUSY_WAIT)? } else { 0 };
         if let Some(monitor) = self.monitor.as_ref().filter(|_| ended > 0 || !is_busy) {
             monitor.counter().fetch_add(ended, Ordering::Relaxed);
-            monitor.progressed();
+            monitor.shares(self.lanes.len());
         }
         Ok(())
     }

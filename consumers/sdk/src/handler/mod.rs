@@ -159,8 +159,12 @@ impl Consumer {
         settings: &HandlerSettings,
         stop: &Shutdown,
     ) -> Result<(), Error> {
-        begin(self.log(), self.group(), settings, self.starts_at())?;
-        member::run_watched(handler, self.log(), self.group(), settings, stop, Some(self.monitor()))
+        let monitor = self.monitor();
+        let result = begin(self.log(), self.group(), settings, self.starts_at()).and_then(|()| {
+            member::run_watched(handler, self.log(), self.group(), settings, stop, Some(self.monitor()))
+        });
+        monitor.ended(&result);
+        result
     }
 }
 

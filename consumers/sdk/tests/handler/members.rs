@@ -1,15 +1,17 @@
 //! Members share partitions, and hand them over.
 
 use sluice_consumer::handler::{Error, Exhausted};
-use sluice_consumer::{Consumer, HandlerSettings, MempoolEvents, Start};
+use sluice_consumer::{Consumer, HandlerSettings, MempoolEvents, Start, State};
+use sluice_runtime::health::Health as _;
 use sluice_test_support::{LogKind, soon};
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, PARTITIONS};
 use crate::on_both_logs;
 use crate::probe::{Answer, Member, Probe, settings};
 
 on_both_logs!(
     two_members_share_the_partitions_and_one_that_leaves_hands_them_over,
+    a_member_is_live_with_partitions_and_stands_by_without_and_is_ready_with_both,
     a_restart_goes_on_after_what_was_done,
     a_new_group_begins_where_it_is_told_to,
     an_event_that_cannot_be_read_stops_the_member_and_is_never_skipped,
@@ -38,6 +40,31 @@ fn two_members_share_the_partitions_and_one_that_leaves_hands_them_over(kind: Lo
     let all: std::collections::BTreeSet<_> =
         first.seen().into_iter().chain(second.seen()).map(|seen| seen.number).collect();
     assert_eq!(all.len() as u64, numbers.start, "nothing is lost");
+}
+
+fn a_member_is_live_with_partitions_and_stands_by_without_and_is_ready_with_both(kind: LogKind) {
+    let ledger = Ledger::new(kind);
+    let probe = Probe::willing();
+    // One more than there are partitions.
+    let consumers: Vec<_> = (0..=PARTITIONS).map(|_| Consumer::new(ledger.open(), &ledger.group())).collect();
+    let start = |consumer: &Consumer| Some(Member::of(consumer, &settings(), &probe));
+    let mut members: Vec<_> = consumers.iter().map(start).collect();
+    let states = || consumers.iter().map(|consumer| consumer.monitor().status().state).collect::<Vec<_>>();
+    let count = |state| states().iter().filter(|found| **found == state).count();
+    soon("each partition has a member", || {
+        let there = (count(State::Live), count(State::StandingBy));
+        if there == (PARTITIONS as usize, 1) { Ok(()) } else { Err(there) }
+    });
+    for consumer in &consumers {
+        assert_eq!((consumer.monitor().live(), consumer.monitor().ready()), (Ok(()), Ok(())));
+    }
+    let leaves = states().iter().position(|state| *state == State::Live).unwrap();
+    members.remove(leaves).unwrap().stop();
+    assert_eq!(consumers[leaves].monitor().ready(), Err("stopped".to_owned()));
+    soon("the one that stood by has its partition", || {
+        if count(State::Live) == PARTITIONS as usize { Ok(()) } else { Err(states()) }
+    });
+    members.into_iter().flatten().for_each(Member::stop);
 }
 
 fn a_restart_goes_on_after_what_was_done(kind: LogKind) {

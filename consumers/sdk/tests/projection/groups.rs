@@ -114,6 +114,42 @@ fn a_member_that_loses_its_place_while_idle_stands_by_again() {
 }
 
 #[test]
+fn a_member_that_can_roll_back_stands_by_again_after_it_lost_its_place_in_a_block() {
+    let mut log = chain().mined_by("alice", []).build();
+    let store = Store::default();
+    let mut ledger = Ledger::new(&store, MempoolInterest::None);
+    ledger.rolls_back = true;
+    let waits = ledger.waits.clone();
+    let first = Running::start(Consumer::new(log.chain.clone(), "index"), ledger);
+    first.until_live();
+    let (second, _) = held(&log, &store);
+    eventually("there are two members", || {
+        shown(&log, Duration::MAX).is_some_and(|group| group.members == 2)
+    });
+    waits.store(true, Ordering::SeqCst);
+    log.play(&chain().block([pay("alice", "bob", 1)]));
+    std::thread::sleep(Duration::from_millis(500));
+    expel_first(&log);
+    second.until("the second takes over", |monitor| monitor.status().state == State::Live);
+    log.play(&chain().reorg(1).blocks(2));
+    let tip = log.tip().hash;
+    eventually("the second goes on", || {
+        store.rows().position.is_some_and(|position| position.tip.hash == tip)
+    });
+    waits.store(false, Ordering::SeqCst);
+    first.until("the first stands by", |monitor| monitor.status().state == State::StandingBy);
+    second.stop().unwrap();
+    first.until_live();
+    log.play(&chain().reorg(1).blocks(3));
+    let tip = log.tip().hash;
+    eventually("the first goes on", || {
+        store.rows().position.is_some_and(|position| position.tip.hash == tip)
+    });
+    first.stop().unwrap();
+    assert_eq!(store.rows().confirmed, confirmed(&log.chain));
+}
+
+#[test]
 fn a_member_that_has_lost_its_place_commits_nothing_more_and_ends() {
     let mut log = chain().mined_by("alice", []).build();
     let store = Store::default();

@@ -1,5 +1,6 @@
 //! The same on a real Kafka: a log copied from a script's.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bitcoin::hashes::Hash;
@@ -12,6 +13,9 @@ use sluice_test_support::{Kafka, LogKind, parts, unique_prefix};
 use crate::ledger::{Ledger, Running, Store, catch_up, confirmed, eventually};
 
 const PARTITIONS: i32 = 3;
+/// Transactions of a block larger than what is read ahead.
+const CROWD: u64 = 60_000;
+
 /// A log on Kafka, and how much of a script's log it has.
 struct Copy {
     chain: ChainLog,
@@ -141,7 +145,7 @@ fn on_kafka_a_consumer_outlives_a_broker_that_is_away_for_longer_than_a_session(
         return;
     }
     let broker = Kafka::start("");
-    let mut log = crate::busy().build();
+    let mut log = crate::busy().crowd(CROWD).build();
     let mut copy = Copy::new(&log, &broker.url());
     copy.follow(&log);
     copy.mempool(&log);
@@ -149,8 +153,19 @@ fn on_kafka_a_consumer_outlives_a_broker_that_is_away_for_longer_than_a_session(
     let consumer = Consumer::new(copy.chain.clone(), "outliving");
     let running = Running::start(consumer, Ledger::new(&store, MempoolInterest::Rebuilt));
     running.until_live();
+    // Another one is in the middle of a block, of which it cannot have read ahead everything.
+    let large = Store::default();
+    let mut ledger = Ledger::new(&large, MempoolInterest::None);
+    (ledger.rolls_back, ledger.waits_inside) = (true, Some(1_000));
+    let (waits, inside) = (ledger.waits.clone(), ledger.inside.clone());
+    waits.store(true, Ordering::SeqCst);
+    let interrupted = Running::start(Consumer::new(copy.chain.clone(), "interrupted"), ledger);
+    eventually("it is in the block", || inside.load(Ordering::SeqCst) == 1_000);
     broker.kill();
+    waits.store(false, Ordering::SeqCst);
     std::thread::sleep(Duration::from_secs(25));
+    let read = inside.load(Ordering::SeqCst);
+    assert!((1_000..CROWD).contains(&read), "it had the whole block when the broker went: {read}");
     broker.up();
     let mut writer = copy.chain.log.writer(&copy.chain.topics.prefix);
     for _ in 0..30 {
@@ -170,4 +185,9 @@ fn on_kafka_a_consumer_outlives_a_broker_that_is_away_for_longer_than_a_session(
     running.until_live();
     running.stop().unwrap();
     assert_eq!(store.rows().confirmed, confirmed(&copy.chain));
+    eventually("the interrupted one applies them, too", || {
+        large.rows().position.is_some_and(|position| position.tip.hash == tip)
+    });
+    interrupted.stop().unwrap();
+    assert_eq!(large.rows().confirmed, store.rows().confirmed);
 }

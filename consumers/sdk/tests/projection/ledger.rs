@@ -1,7 +1,7 @@
 //! A projection whose store outlives it, and consumers that are run and stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,7 +13,6 @@ use sluice_consumer::{
 };
 use sluice_schemas::{Action, MempoolKind};
 
-/// How long a test waits for what must come.
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -53,11 +52,26 @@ pub(crate) struct Ledger {
     changes: u64,
     /// While this holds, no change is applied.
     pub(crate) waits: Arc<AtomicBool>,
+    /// Whether it can roll back.
+    pub(crate) rolls_back: bool,
+    /// Transactions of the block it is in, and after how many of them it waits while `waits` holds.
+    pub(crate) inside: Arc<AtomicU64>,
+    pub(crate) waits_inside: Option<u64>,
 }
 
 impl Ledger {
     pub(crate) fn new(store: &Store, interest: MempoolInterest) -> Self {
-        Self { store: store.clone(), interest, held: None, fails_at: None, changes: 0, waits: Arc::default() }
+        Self {
+            store: store.clone(),
+            interest,
+            held: None,
+            fails_at: None,
+            changes: 0,
+            waits: Arc::default(),
+            rolls_back: false,
+            inside: Arc::default(),
+            waits_inside: None,
+        }
     }
 
     fn held(&mut self) -> &mut Rows {
@@ -66,8 +80,8 @@ impl Ledger {
 
     fn count(&mut self) -> Result<(), BoxError> {
         self.changes += 1;
-        while self.waits.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(5));
+        if self.waits_inside.is_none() {
+            wait_while(&self.waits);
         }
         if self.fails_at == Some(self.changes) { Err("it was told to fail".into()) } else { Ok(()) }
     }
@@ -80,6 +94,8 @@ impl Projection for Ledger {
 
     fn apply(&mut self, change: &mut BlockChange<'_>) -> Result<(), BoxError> {
         self.count()?;
+        let (waits, inside, waits_inside) = (self.waits.clone(), self.inside.clone(), self.waits_inside);
+        inside.store(0, Ordering::SeqCst);
         let rows = self.held();
         if rows.position != change.before {
             return Err(format!("at {:?}, but {:?} was expected", rows.position, change.before).into());
@@ -87,6 +103,9 @@ impl Projection for Ledger {
         let (action, height) = (change.event.action, change.event.height);
         for transaction in change.transactions() {
             let txid = transaction?.transaction.txid;
+            if Some(inside.fetch_add(1, Ordering::SeqCst) + 1) == waits_inside {
+                wait_while(&waits);
+            }
             let fits = match action {
                 Action::Connected => rows.confirmed.insert(txid, height).is_none(),
                 Action::Disconnected => rows.confirmed.remove(&txid) == Some(height),
@@ -132,6 +151,19 @@ impl Projection for Ledger {
             *self.store.lock() = held.clone();
         }
         Ok(())
+    }
+
+    fn rollback(&mut self) -> bool {
+        if self.rolls_back {
+            self.held = None;
+        }
+        self.rolls_back
+    }
+}
+
+fn wait_while(holds: &AtomicBool) {
+    while holds.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
