@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sluice_consumer_testkit::{chain, pay, project, script_of, split};
 use sluice_indexer::api::{Limits, router};
-use sluice_indexer::{Projector, ScriptHash, Settings};
+use sluice_indexer::{Index, Projector, ScriptHash, Settings};
 use sluice_schemas::Flavour;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -44,6 +44,8 @@ fn main() {
         serde_json::from_str(&get(&agent(), &format!("{base}/block/{tip}/txids"))).unwrap();
     let of = |name: &str| ScriptHash::of(script_of(name, Flavour::Btc).as_bytes());
     let (bob, alice) = (of("bob"), of("alice"));
+    measure_outputs(projector.index(), "of few transactions", &alice);
+    measure_outputs(projector.index(), "of as many transactions", &bob);
     measure("/tx/:txid", txids.iter().map(|txid| format!("{base}/tx/{txid}")).collect());
     measure("/scripthash/:h/utxo, 1,000 outputs", vec![format!("{base}/scripthash/{alice}/utxo")]);
     let quiet: Vec<_> =
@@ -76,6 +78,23 @@ fn get(agent: &ureq::Agent, url: &str) -> String {
     let mut response = agent.get(url).call().unwrap();
     assert_eq!(response.status().as_u16(), 200, "{url}");
     response.body_mut().read_to_string().unwrap()
+}
+
+/// What the outputs of a script take of one processor, without HTTP around it.
+fn measure_outputs(index: &Index, what: &str, script: &ScriptHash) {
+    const ROUNDS: usize = 50;
+    let (before, mut count) = (processor_time(), 0);
+    for _ in 0..ROUNDS {
+        count += index.view().unwrap().utxos(script, usize::MAX).unwrap().len();
+    }
+    let per_output = (processor_time() - before) / u32::try_from(count).unwrap();
+    println!("{} unspent outputs {what}: {per_output:.2?} of a processor for each", count / ROUNDS);
+}
+
+/// What this thread has had of a processor.
+fn processor_time() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(told.split(' ').next().unwrap().parse().unwrap())
 }
 
 fn measure(what: &str, urls: Vec<String>) {

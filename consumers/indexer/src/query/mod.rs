@@ -6,7 +6,8 @@ mod journey;
 mod stats;
 mod types;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bitcoin::{BlockHash, OutPoint, Txid};
 use sluice_consumer::{BlockRef, Position};
@@ -30,6 +31,9 @@ pub use types::{
 
 /// A row as it is in the store: table, key, value.
 pub type Row = (&'static str, Vec<u8>, Vec<u8>);
+
+/// Blocks that a view keeps to tell of what is in them.
+const MAX_CONFIRMING: usize = 8192;
 
 /// The index, to be asked by any number of threads while it goes on.
 #[derive(Clone)]
@@ -79,7 +83,8 @@ impl Index {
     /// `Error::Unfinished` for a while after a crash in the middle of a large write.
     pub fn view(&self) -> Result<View> {
         let published = self.shared.published.read().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(View { index: self.clone(), seen: published.ok_or(Error::Unfinished)? })
+        let seen = published.ok_or(Error::Unfinished)?;
+        Ok(View { index: self.clone(), seen, confirming: Arc::default() })
     }
 
     /// The network, once the first block is indexed.
@@ -161,6 +166,8 @@ impl Index {
 pub struct View {
     index: Index,
     seen: Published,
+    /// Blocks by height that something was found in, at position 0: much of one answer is in the same few.
+    confirming: Arc<Mutex<HashMap<u32, Confirmation>>>,
 }
 
 impl View {
@@ -244,14 +251,19 @@ impl View {
 
     /// What is told of a confirmed transaction beside itself.
     pub fn confirmation(&self, place: Place) -> Result<Option<Confirmation>> {
+        let at = |block: Confirmation| Confirmation { position: place.position, ..block };
+        if let Some(known) = self.confirming().get(&place.height) {
+            return Ok(Some(at(*known)));
+        }
         let Ok(height) = i32::try_from(place.height) else { return Ok(None) };
         let Some(Block { event, .. }) = self.block_at(height)? else { return Ok(None) };
-        Ok(Some(Confirmation {
-            height,
-            block_hash: event.hash,
-            block_time: u32::try_from(event.time / 1000).unwrap_or(0),
-            position: place.position,
-        }))
+        let block_time = u32::try_from(event.time / 1000).unwrap_or(0);
+        let block = Confirmation { height, block_hash: event.hash, block_time, position: 0 };
+        let mut confirming = self.confirming();
+        if confirming.len() < MAX_CONFIRMING {
+            confirming.insert(place.height, block);
+        }
+        Ok(Some(at(block)))
     }
 
     /// A transaction of the best chain or, failing that, of the mempool. Prevouts that the node did not tell are `None`;
@@ -337,14 +349,22 @@ impl View {
     /// The outputs to a script that neither chain nor mempool spends, confirmed ones first; `limit` at most.
     pub fn utxos(&self, script: &ScriptHash, limit: usize) -> Result<Vec<Unspent>> {
         let mut found = Vec::new();
+        let mut last = None;
         for row in self.rows().unspent(script) {
             if found.len() == limit {
                 return Ok(found);
             }
             let row = row?;
-            // Of several places (BIP-30) the last one counts, as in the node's own set.
-            let places = self.rows().places_of_half(&row.half_txid)?;
-            let of = places.last().ok_or_else(|| damaged(Table::Unspent))?;
+            let of = match last {
+                // Rows come by transaction.
+                Some((half_txid, of)) if half_txid == row.half_txid => of,
+                // Of several places (BIP-30) the last one counts, as in the node's own set.
+                _ => {
+                    let places = self.rows().places_of_half(&row.half_txid)?;
+                    places.last().copied().ok_or_else(|| damaged(Table::Unspent))?
+                }
+            };
+            last = Some((row.half_txid, of));
             let outpoint = OutPoint { txid: of.txid, vout: row.vout };
             if self.mempool().spender(&outpoint).is_none() {
                 let confirmation = self.confirmation(of.place)?;
@@ -387,6 +407,10 @@ impl View {
 
     fn rows(&self) -> &Rows {
         &self.seen.rows
+    }
+
+    fn confirming(&self) -> MutexGuard<'_, HashMap<u32, Confirmation>> {
+        self.confirming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn best_block(&self, hash: &BlockHash) -> Result<Block> {
