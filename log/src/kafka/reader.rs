@@ -22,9 +22,9 @@ use crate::{Bounds, Class, Error, PartitionReader, Reader, Record, Result, Start
 const STREAM_QUEUE_KIBIBYTES: usize = 32 * 1024;
 /// Bytes fetched ahead for each partition that is read at its own pace.
 const PARTITION_QUEUE_KIBIBYTES: usize = 2 * 1024;
-/// Bytes of one fetch for each of them, as compressed; a batch comes whole in any case. A fetch is unpacked whatever the
-/// queue has, and a megabyte may unpack to twenty.
-const PARTITION_FETCH_BYTES: usize = 64 * 1024;
+/// Bytes of one fetch for each of them, as compressed; a batch comes whole in any case. All of a fetch is unpacked, whatever
+/// the queue has: batches of a quarter of a megabyte may take 300 bytes each, where the data repeats itself.
+const PARTITION_FETCH_BYTES: usize = 16 * 1024;
 /// Bytes that one `poll` of a stream returns at most, give or take a record.
 pub(super) const POLL_BYTES: usize = 4 * 1024 * 1024;
 /// Records that one `poll` or `read` returns at most.
