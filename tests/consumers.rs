@@ -18,7 +18,7 @@ use sluice_test_support::serde_json::{Value, json};
 use sluice_test_support::sluice_log;
 use sluice_test_support::sluice_schemas::{Codec, Topics};
 use sluice_test_support::{
-    FEE, Flavour, Lock, LogKind, Node, Pipeline, Sluice, Traffic, Wallet, parts, sluice_binary, soon,
+    Disk, FEE, Flavour, Lock, LogKind, Node, Pipeline, Sluice, Traffic, Wallet, parts, sluice_binary, soon,
 };
 
 /// Kills where `SLUICE_KILLS` says nothing; on Kafka, where a start takes longer, a third of it.
@@ -166,6 +166,53 @@ fn every_example_says_how_it_is_used() {
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && said.contains("SLUICE_LOG"), "{name}: {said}");
     }
+}
+
+#[test]
+fn an_index_that_meets_a_full_disk_says_so_and_goes_on_once_there_is_room() {
+    if !parts::have_node(Flavour::Bsv) {
+        return;
+    }
+    let node = Node::start(Flavour::Bsv);
+    node.mine(10);
+    let pipeline = Arc::new(Pipeline::of(&node, LogKind::Sqlite));
+    let at = pipeline.dir.join("disk");
+    std::fs::create_dir(&at).unwrap();
+    let Some(disk) = Disk::mount(&at, "size=128m") else {
+        parts::skip("an_index_that_meets_a_full_disk", "only root can mount a small disk");
+        return;
+    };
+    let producer = pipeline.up();
+    let indexer = Indexer { directory: at.join("index"), ..Indexer::new(&pipeline, "full") };
+    let running = indexer.up();
+    indexer.reach(&running, &node);
+    assert!(running.stop().success());
+    let before = indexer.sequence();
+
+    let filler = disk.fill();
+    // More than what is left of the last page of any file.
+    node.mine(200);
+    let mut view = pipeline.view();
+    view.reaches_tip_of(&node);
+    assert!(producer.stop().success());
+    for _ in 0..2 {
+        let mut ends = indexer.up();
+        assert_eq!(ends.wait().code(), Some(1));
+        let output = ends.output();
+        let errors: Vec<_> = output.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert!(matches!(errors[..], [line] if line.contains("No space left")), "one line: {output}");
+    }
+
+    std::fs::remove_file(filler).unwrap();
+    assert_eq!(indexer.sequence(), before, "nothing of it was taken for done");
+    let running = indexer.up();
+    indexer.reach(&running, &node);
+    assert!(running.stop().success());
+    let in_one_go = Indexer::new(&pipeline, "in-one-go");
+    let running = in_one_go.up();
+    in_one_go.reach(&running, &node);
+    assert!(running.stop().success());
+    assert!(indexer.rows() == in_one_go.rows(), "it ends as an index that was built in one go");
 }
 
 /// Path of an example that Cargo built with this test.

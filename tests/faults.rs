@@ -2,7 +2,6 @@
 //! wrong is published, nothing is lost, and nobody has to help once the cause is gone.
 #![allow(clippy::unwrap_used)]
 
-use std::process::Command;
 use std::time::Duration;
 
 use sluice_test_support::rand::{RngCore as _, SeedableRng as _};
@@ -11,8 +10,8 @@ use sluice_test_support::serde_json::json;
 use sluice_test_support::sluice_log::{self, NewRecord};
 use sluice_test_support::sluice_schemas::StatusKind;
 use sluice_test_support::{
-    Dir, FEE, Finished, Flavour, HttpProxy, Kafka, Lock, LogKind, Mangle, Node, Pipeline, Sluice, Wallet,
-    parts, soon,
+    Dir, Disk, FEE, Finished, Flavour, HttpProxy, Kafka, Lock, LogKind, Mangle, Node, Pipeline, Sluice,
+    Wallet, parts, soon,
 };
 
 #[test]
@@ -293,27 +292,4 @@ fn ends(mut process: Sluice) -> (Option<i32>, String) {
     let errors: Vec<_> = output.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!(errors.len(), 1, "one line that says why:\n{output}");
     (status.code(), errors[0].to_owned())
-}
-
-/// A small file system in memory.
-struct Disk<'a>(&'a std::path::Path);
-
-impl<'a> Disk<'a> {
-    fn mount(at: &'a std::path::Path, options: &str) -> Option<Self> {
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at);
-        mount.status().is_ok_and(|status| status.success()).then_some(Self(at))
-    }
-
-    fn resize(&self, options: &str) {
-        let options = format!("remount,{options}");
-        assert!(Command::new("mount").args(["-o", &options]).arg(self.0).status().unwrap().success());
-    }
-}
-
-impl Drop for Disk<'_> {
-    fn drop(&mut self) {
-        // Lazily: a test that failed may still have the log open.
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
 }

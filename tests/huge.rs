@@ -4,11 +4,14 @@
 //! `SLUICE_HUGE_BYTES=3300000000` says how large a generated block is; see that there is room for it on the disk twice.
 #![allow(clippy::unwrap_used)]
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use sluice_consumer::{Consumer, Projection as _, Shutdown, State};
+use sluice_indexer::{Projector, Settings};
 use sluice_log::chain::ChainLog;
 use sluice_log::chain::verify::Depth;
 use sluice_publisher::{Config, Monitor, Publisher};
@@ -70,8 +73,11 @@ const SLACK_BYTES: u64 = 24_000_000;
 /// The same on Kafka, where queues of the client fill as the broker has time.
 const KAFKA_SLACK_BYTES: u64 = 64_000_000;
 
-/// The block of many small transactions and a large one in between, through the publisher onto a log, and audited there.
-/// Both in processes of their own, whose peaks of memory are compared.
+/// What the index may hold back and keep of what it read, bytes: so little that a small block fills it too.
+const INDEX_BYTES: usize = 16 << 20;
+
+/// The block of many small transactions and a large one in between, through the publisher onto a log, audited there, and
+/// indexed. All in processes of their own, whose peaks of memory are compared.
 fn a_generated_block_goes_through_flat(kind: LogKind) {
     if !kind.there() {
         return;
@@ -93,6 +99,10 @@ fn a_generated_block_goes_through_flat(kind: LogKind) {
         assert!(large < BASE_BYTES + 3 * transaction_bytes, "{large} bytes of memory");
         assert!(large < small + slack, "{large} bytes of memory, and {small} for a small block");
     }
+    // What the store keeps of its files in memory grows with them, slowly: the bound alone counts.
+    if let Some(index) = large.index {
+        assert!(index < BASE_BYTES + 3 * transaction_bytes, "{index} bytes of memory");
+    }
 }
 
 #[test]
@@ -112,6 +122,8 @@ struct Peaks {
     body: u64,
     publish: u64,
     verify: u64,
+    /// Of a log on SQLite only: what the index makes of a block does not depend on the log.
+    index: Option<u64>,
 }
 
 impl Peaks {
@@ -125,7 +137,10 @@ impl Peaks {
             let began = Instant::now();
             let mut child = Command::new(std::env::current_exe().unwrap());
             child.args(["--exact", "the_work_of_a_process_of_its_own", "--nocapture", "--test-threads=1"]);
-            child.env("SLUICE_HUGE_WORK", format!("{work} {body} {transaction} {prefix} {log}"));
+            child.env(
+                "SLUICE_HUGE_WORK",
+                format!("{work} {body} {transaction} {prefix} {log} {}", dir.path().display()),
+            );
             let output = child.output().unwrap();
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -136,7 +151,8 @@ impl Peaks {
             );
             peak.parse().unwrap()
         };
-        Self { body, publish: peak("publish"), verify: peak("verify") }
+        let (publish, verify) = (peak("publish"), peak("verify"));
+        Self { body, publish, verify, index: (kind == LogKind::Sqlite).then(|| peak("index")) }
     }
 }
 
@@ -144,7 +160,7 @@ impl Peaks {
 #[test]
 fn the_work_of_a_process_of_its_own() {
     let Some(work) = parts::setting("SLUICE_HUGE_WORK") else { return };
-    let [work, body, transaction, prefix, log] = work.split(' ').collect::<Vec<_>>()[..] else {
+    let [work, body, transaction, prefix, log, dir] = work.split(' ').collect::<Vec<_>>()[..] else {
         panic!("{work}")
     };
     let huge = HugeBlock {
@@ -157,6 +173,7 @@ fn the_work_of_a_process_of_its_own() {
     let chain = ChainLog { log, codec: Codec::single_object(), topics: Topics::new(prefix) };
     match work {
         "publish" => publish(chain, huge),
+        "index" => index(chain, &Path::new(dir).join("index"), huge.height + 1),
         _ => {
             let summary = chain.verify(0, Depth::Content, &mut ()).unwrap();
             assert_eq!(summary.tip.unwrap().height, huge.height + 1);
@@ -184,5 +201,25 @@ fn publish(chain: ChainLog, huge: HugeBlock) {
         }
         stop.store(true, Ordering::SeqCst);
         running.join().unwrap().unwrap();
+    });
+}
+
+fn index(chain: ChainLog, directory: &Path, height: i32) {
+    let settings =
+        Settings { buffer_bytes: INDEX_BYTES, cache_bytes: INDEX_BYTES as u64, ..Settings::default() };
+    let mut projector = Projector::open(chain.clone(), directory, settings).unwrap();
+    let consumer = Consumer::new(chain, "huge");
+    let (monitor, stop) = (consumer.monitor(), Shutdown::default());
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            consumer.project(&mut projector, &stop).unwrap();
+            projector
+        });
+        while !running.is_finished() && monitor.status().state != State::Live {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        stop.request();
+        let position = running.join().unwrap().position().unwrap();
+        assert_eq!(position.map(|position| position.tip.height), Some(height));
     });
 }

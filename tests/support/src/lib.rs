@@ -11,6 +11,7 @@
 
 mod block;
 mod dir;
+mod disk;
 mod http_proxy;
 mod kafka;
 mod node;
@@ -26,6 +27,7 @@ mod zmq_proxy;
 
 pub use block::{Branch, Salt, block_on};
 pub use dir::Dir;
+pub use disk::Disk;
 pub use http_proxy::{HttpProxy, Mangle};
 pub use kafka::{Kafka, LogKind, unique_prefix};
 pub use node::{Node, Parent};
