@@ -10,12 +10,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The store cannot be opened.
-    #[error("failed to open the index in {}{}", directory.display(), hint(source))]
+    #[error("failed to open the index in {}", directory.display())]
     Open {
         /// Where it is, or should be.
         directory: PathBuf,
         /// What the store said.
-        source: fjall::Error,
+        source: StoreError,
     },
     /// The store failed.
     #[error("failed to {attempt} the index")]
@@ -23,7 +23,7 @@ pub enum Error {
         /// What was attempted.
         attempt: &'static str,
         /// What the store said.
-        source: fjall::Error,
+        source: StoreError,
     },
     /// The index was written by another version.
     #[error("the index in {} has rows of another version; remove that directory to build it anew", directory.display())]
@@ -81,10 +81,30 @@ pub enum Error {
     Unfinished,
 }
 
-/// What to do about a store that cannot be opened, where that is clear.
-fn hint(source: &fjall::Error) -> &'static str {
-    match source {
-        fjall::Error::Locked => ": another process has it open",
-        _ => "",
+/// What the store said, in words for people: its own are those of a debugger, at each of its layers.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk, or the operating system, refused.
+    #[error(transparent)]
+    Io(std::io::Error),
+    /// The directory is in use.
+    #[error("another process has it open")]
+    Locked,
+    /// A write has failed before.
+    #[error("an earlier write failed")]
+    Poisoned,
+    /// Everything else.
+    #[error("{0}")]
+    Other(Box<fjall::Error>),
+}
+
+impl From<fjall::Error> for StoreError {
+    fn from(error: fjall::Error) -> Self {
+        match error {
+            fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => Self::Io(error),
+            fjall::Error::Locked => Self::Locked,
+            fjall::Error::Poisoned => Self::Poisoned,
+            other => Self::Other(Box::new(other)),
+        }
     }
 }

@@ -26,7 +26,7 @@ mod script_hash;
 pub mod server;
 mod store;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, StoreError};
 pub use projector::{Projector, Settings};
 pub use query::{Index, View};
 pub use script_hash::ScriptHash;

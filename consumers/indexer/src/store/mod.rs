@@ -57,7 +57,8 @@ impl Store {
     /// # Errors
     /// Another process has it, the disk fails, or its rows are of another form.
     pub(crate) fn open(directory: &Path, cache_bytes: u64) -> Result<Self> {
-        let failed = |source| Error::Open { directory: directory.to_owned(), source };
+        let failed =
+            |error: fjall::Error| Error::Open { directory: directory.to_owned(), source: error.into() };
         let open = || -> fjall::Result<Self> {
             let database = Database::builder(directory)
                 .cache_size(cache_bytes)
@@ -212,10 +213,10 @@ fn pair(guard: Guard) -> Result<(fjall::Slice, fjall::Slice)> {
     guard.into_inner().map_err(read)
 }
 
-fn read(source: fjall::Error) -> Error {
-    Error::Store { attempt: "read", source }
+fn read(error: fjall::Error) -> Error {
+    Error::Store { attempt: "read", source: error.into() }
 }
 
-fn write(source: fjall::Error) -> Error {
-    Error::Store { attempt: "write", source }
+fn write(error: fjall::Error) -> Error {
+    Error::Store { attempt: "write", source: error.into() }
 }

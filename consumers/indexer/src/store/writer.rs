@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::{Batch, Store};
-use crate::{Error, Result};
+use crate::{Error, Result, StoreError};
 
 /// Writes batches one after the other, one at a time: whoever hands over the next one waits for the one before.
 pub(crate) struct Writer {
@@ -32,7 +32,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("index-writer".into())
             .spawn(work)
-            .map_err(|source| Error::Store { attempt: "start to write", source: source.into() })?;
+            .map_err(|source| Error::Store { attempt: "start to write", source: StoreError::Io(source) })?;
         Ok(Self { to: Some(to), from, is_writing: false, spare: Batch::default(), thread: Some(thread) })
     }
 
@@ -72,5 +72,5 @@ impl Drop for Writer {
 
 /// The thread has panicked.
 fn ended() -> Error {
-    Error::Store { attempt: "write", source: fjall::Error::Poisoned }
+    Error::Store { attempt: "write", source: StoreError::Poisoned }
 }

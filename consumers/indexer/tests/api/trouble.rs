@@ -173,6 +173,7 @@ fn an_index_that_cannot_be_opened_says_where_it_is() {
     for (path, words) in [(&file, "file"), (&directory, "another process has it open")] {
         let error = open(path);
         assert!(matches!(error, Error::Open { .. }), "{error:?}");
-        assert!(error.to_string().contains(words), "{error}");
+        let line = format!("{:#}", anyhow::Error::from(error));
+        assert!(line.contains(words), "{line}");
     }
 }

@@ -198,7 +198,8 @@ fn an_index_is_not_taken_for_another_logs_or_begun_otherwise() {
     let log = chain().blocks(2).build();
     let (folder, projector) = index(&log, SETTINGS);
     let locked = Projector::open(log.chain.clone(), &folder.path().join("index"), SETTINGS);
-    assert!(locked.err().unwrap().to_string().contains("another process has it open"));
+    let locked = format!("{:#}", anyhow::Error::from(locked.err().unwrap()));
+    assert!(locked.contains("another process has it open"), "{locked}");
     drop(projector);
     let stores = Settings { store_transactions: true, ..SETTINGS };
     let refused = Projector::open(log.chain.clone(), &folder.path().join("index"), stores).err().unwrap();
