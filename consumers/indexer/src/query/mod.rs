@@ -13,7 +13,7 @@ use bitcoin::{BlockHash, OutPoint, Txid};
 use sluice_consumer::{BlockRef, Position};
 use sluice_log::Result as LogResult;
 use sluice_log::chain::{ChainLog, TransactionStore};
-use sluice_schemas::{Codec, Network, Prevout, Transaction, TransactionEvent};
+use sluice_schemas::{Codec, Input, Network, Prevout, Transaction, TransactionEvent};
 
 use crate::announce::{Announcer, Listener};
 use crate::funding::Prevouts;
@@ -32,6 +32,8 @@ pub use types::{
 /// A row as it is in the store: table, key, value.
 pub type Row = (&'static str, Vec<u8>, Vec<u8>);
 
+/// Bytes of transactions that are read for the prevouts of one.
+const MAX_FUNDING_BYTES: i64 = 64 << 20;
 /// Blocks that a view keeps to tell of what is in them.
 const MAX_CONFIRMING: usize = 8192;
 
@@ -290,15 +292,29 @@ impl View {
         if *coinbase {
             return Ok(());
         }
+        self.fill_inputs(inputs, limit)?;
+        if fee.is_none() {
+            let spent: Option<i64> = inputs.iter().map(|input| Some(input.prevout.as_ref()?.value)).sum();
+            *fee = spent.map(|spent| spent - outputs.iter().map(|output| output.value).sum::<i64>());
+        }
+        Ok(())
+    }
+
+    /// As `fill_prevouts`, for some inputs of a transaction that is no coinbase.
+    ///
+    /// # Errors
+    /// What the store or the log said.
+    pub fn fill_inputs(&self, inputs: &mut [Input], limit: usize) -> Result<()> {
         let mut last: Option<(Transaction, Option<i32>)> = None;
-        let mut reads = 0;
+        let (mut reads, mut bytes) = (0, 0);
         for input in inputs.iter_mut().filter(|input| input.prevout.is_none()) {
             if last.as_ref().is_none_or(|(last, _)| last.txid != input.prev_txid) {
-                if reads == limit {
+                if reads == limit || bytes >= MAX_FUNDING_BYTES {
                     return Ok(());
                 }
                 reads += 1;
                 let found = self.transaction(&input.prev_txid)?;
+                bytes += found.as_ref().map_or(0, |(found, _)| found.size);
                 last = found.map(|(found, confirmation)| (found, confirmation.map(|at| at.height)));
             }
             let Some((funding, height)) = &last else { continue };
@@ -309,10 +325,6 @@ impl View {
                 address: output.address.clone(),
                 height: *height,
             });
-        }
-        if fee.is_none() {
-            let spent: Option<i64> = inputs.iter().map(|input| Some(input.prevout.as_ref()?.value)).sum();
-            *fee = spent.map(|spent| spent - outputs.iter().map(|output| output.value).sum::<i64>());
         }
         Ok(())
     }
