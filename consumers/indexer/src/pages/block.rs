@@ -1,23 +1,25 @@
 //! One block.
 
-use bitcoin::BlockHash;
+use std::ops::Range;
+
+use bitcoin::{BlockHash, Txid};
 use maud::{Markup, html};
 use serde::Deserialize;
-use sluice_schemas::Transaction;
+use sluice_schemas::{Transaction, TransactionEvent};
 
 use super::Moment;
 use super::home::when;
 use super::layout::{Page, Place};
 use super::notice::Notice;
-use super::text::{amount, block_link, bytes, count, counted, txid_link};
+use super::text::{amount, block_link, count, counted, txid_link};
 use crate::query::{Block, Place as ChainPlace};
 
 /// Transactions on a page.
 const TRANSACTIONS: usize = 25;
-/// In a block whose transactions are larger on average, they are named and not read.
-const READ_BYTES: i64 = 100_000;
-/// Transactions that are passed over in a block that has left the chain: it is read from its start.
-const MAX_SKIPPED: i64 = 10_000;
+/// Bytes of transactions that are read for a page; what comes after is only named.
+const READ_BYTES: i64 = 4_000_000;
+/// Bytes that are read of a block which has left the chain: it can only be read from its start.
+const STALE_BYTES: i64 = 64_000_000;
 
 /// What was asked for.
 #[derive(Debug, Deserialize)]
@@ -90,6 +92,7 @@ fn details(moment: &Moment, block: &Block) -> Markup {
             div.full { dt { "Parent" } dd.hash { (block_link(&event.prev_hash, &event.prev_hash.to_string())) } }
             div { dt { "Time" } dd { (when(event.time, moment.now)) } }
             div { dt { "Seen by the producer" } dd { (when(event.observed_at, moment.now)) } }
+            div { dt { "On the log" } dd { "sequence " (count(event.sequence)) ", epoch " (event.epoch) } }
             div { dt { "Size" } dd { (count(event.size)) " bytes" } }
             @if let Some(weight) = event.weight { div { dt { "Weight" } dd { (count(weight)) } } }
             @if let Some(header) = header {
@@ -99,76 +102,114 @@ fn details(moment: &Moment, block: &Block) -> Markup {
                 div.full { dt { "Merkle root" } dd.hash { (header.merkle_root) } }
             }
             div.full { dt { "Chain work" } dd.hash { (hex::encode(event.chain_work)) } }
-            div { dt { "On the log" } dd { "sequence " (count(event.sequence)) ", epoch " (event.epoch) } }
         }
     }
 }
 
+/// What is told of a transaction of the block.
+enum Listed {
+    Read(Transaction),
+    Named(Txid),
+}
+
 fn rows(moment: &Moment, block: &Block, start: i64) -> Result<Markup, Notice> {
-    let event = &block.event;
-    if event.size / event.tx_count.max(1) > READ_BYTES {
-        let txids = moment.view.txids(block, start, TRANSACTIONS)?;
-        return Ok(html! {
-            p { "Its transactions have " (bytes(event.size / event.tx_count.max(1))) " on average; they are only named here." }
-            ol.plain start=(start) { @for txid in &txids { li { (txid_link(txid)) } } }
-        });
-    }
-    let transactions = match block.in_best_chain {
-        true => of_the_chain(moment, block, start)?,
-        false if start > MAX_SKIPPED => Vec::new(),
-        false => {
-            let all = moment.view.block_transactions(block)?;
-            let some = all.skip(start as usize).take(TRANSACTIONS);
-            some.map(|item| item.map(|event| event.transaction)).collect::<Result<_, _>>()?
-        }
+    let end = start.saturating_add(TRANSACTIONS as i64).min(block.event.tx_count);
+    let listed = match block.in_best_chain {
+        true => of_the_chain(moment, block, start..end)?,
+        false => of_the_log(moment, block, start..end)?,
     };
+    // A node that does not tell what is spent tells no fees.
+    let has_fees = listed.iter().any(|listed| matches!(listed, Listed::Read(read) if read.fee.is_some()));
+    let is_cut = listed.len() as i64 != end - start;
     Ok(html! {
         table {
-            caption.hidden { "Transactions in the order of the block" }
+            caption.hidden { "Transactions in block order" }
             thead {
                 tr {
-                    th.number.wide scope="col" { "No." }
+                    th.number.wide scope="col" { "Position" }
                     th scope="col" { "Transaction" }
                     th.number.wide scope="col" { "In → out" }
                     th.number scope="col" { "Amount" }
-                    th.number.wide scope="col" { "Fee" }
+                    @if has_fees { th.number.wide scope="col" { "Fee" } }
                 }
             }
             tbody {
-                @for (position, transaction) in (start..).zip(&transactions) { (row(moment, position, transaction)) }
+                @for (position, listed) in (start..).zip(&listed) { (row(moment, position, listed, has_fees)) }
+            }
+        }
+        @if listed.iter().any(|listed| matches!(listed, Listed::Named(_))) {
+            p { "Those marked … are not read for this page, as the ones before them are large." }
+        }
+        @if is_cut {
+            p {
+                "A block that has left the chain is read from its start, and of this one not further than here; "
+                a href={ "/block/" (block.event.hash) "/txids" } { "all its transactions' ids" } "."
             }
         }
     })
 }
 
-fn of_the_chain(moment: &Moment, block: &Block, start: i64) -> Result<Vec<Transaction>, Notice> {
-    let mut transactions = Vec::new();
-    let end = start.saturating_add(TRANSACTIONS as i64).min(block.event.tx_count);
-    for position in start..end {
+fn of_the_chain(moment: &Moment, block: &Block, positions: Range<i64>) -> Result<Vec<Listed>, Notice> {
+    let mut listed = Vec::new();
+    let mut read = 0;
+    for position in positions {
         let (Ok(height), Ok(position)) = (block.event.height.try_into(), position.try_into()) else { break };
         let Some(confirmed) = moment.view.confirmed_at(ChainPlace { height, position })? else { break };
-        transactions.push(moment.view.read(&confirmed)?);
+        if read > READ_BYTES {
+            listed.push(Listed::Named(confirmed.txid));
+            continue;
+        }
+        let transaction = moment.view.read(&confirmed)?;
+        read += transaction.size;
+        listed.push(Listed::Read(transaction));
     }
-    Ok(transactions)
+    Ok(listed)
 }
 
-fn row(moment: &Moment, position: i64, transaction: &Transaction) -> Markup {
-    let sum = transaction.outputs.iter().fold(0_i64, |sum, output| sum.saturating_add(output.value));
+fn of_the_log(moment: &Moment, block: &Block, positions: Range<i64>) -> Result<Vec<Listed>, Notice> {
+    let mut listed = Vec::new();
+    let mut read = 0;
+    for item in moment.view.block_transactions(block)? {
+        let TransactionEvent { position, transaction, .. } = item?;
+        if position >= positions.end || read > STALE_BYTES {
+            break;
+        }
+        read += transaction.size;
+        if position >= positions.start {
+            listed.push(Listed::Read(transaction));
+        }
+    }
+    Ok(listed)
+}
+
+fn row(moment: &Moment, position: i64, listed: &Listed, has_fees: bool) -> Markup {
+    let (txid, read) = match listed {
+        Listed::Read(transaction) => (&transaction.txid, Some(transaction)),
+        Listed::Named(txid) => (txid, None),
+    };
     html! {
         tr {
             td.number.wide { (count(position)) }
             td.hash {
                 div.named {
-                    (txid_link(&transaction.txid))
-                    @if transaction.coinbase { span.badge.wide { "coinbase" } }
+                    (txid_link(txid))
+                    @if read.is_some_and(|read| read.coinbase) { span.badge.wide { "coinbase" } }
                 }
             }
-            td.number.wide { (transaction.inputs.len()) " → " (transaction.outputs.len()) }
-            td.number { (amount(sum, moment.unit())) }
-            td.number.wide {
-                @match transaction.fee {
-                    Some(fee) if !transaction.coinbase => (amount(fee, moment.unit())),
-                    _ => "–",
+            @match read {
+                Some(Transaction { inputs, outputs, .. }) => {
+                    td.number.wide { (count(inputs.len() as i64)) " → " (count(outputs.len() as i64)) }
+                    td.number { (amount(outputs.iter().fold(0, |sum, output| output.value.saturating_add(sum)), moment.unit())) }
+                }
+                // Not read, for the size of those before it.
+                None => { td.number.wide { "…" } td.number { "…" } }
+            }
+            @if has_fees {
+                td.number.wide {
+                    @match read.filter(|read| !read.coinbase).and_then(|read| read.fee) {
+                        Some(fee) => (amount(fee, moment.unit())),
+                        None => "–",
+                    }
                 }
             }
         }

@@ -29,7 +29,7 @@ pub(super) fn drawing(transaction: &Transaction, unit: &str) -> Markup {
     let (left, right) = (inputs(transaction, unit), outputs(transaction, unit));
     let height = [&left, &right].map(|side| side_height(side)).into_iter().max().unwrap_or(0) + 2 * TOP;
     let summary = format!(
-        "{} flow to {}.",
+        "From {} to {}",
         counted(transaction.inputs.len() as i64, "input"),
         counted(transaction.outputs.len() as i64, "output")
     );

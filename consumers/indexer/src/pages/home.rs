@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 use serde::Deserialize;
+use sluice_schemas::{ChainEvent, Phase};
 
 use super::Moment;
 use super::layout::{Page, Place};
@@ -15,7 +16,7 @@ const BLOCKS: usize = 20;
 const REORGS: usize = 20;
 
 /// What was asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct Asked {
     /// The highest block to show.
     from: Option<i32>,
@@ -45,6 +46,7 @@ pub(super) fn page(moment: &Moment, asked: &Asked) -> Result<Page, Notice> {
 
 fn tiles(moment: &Moment, tip: Option<&Block>, reorgs: &[Reorg]) -> Markup {
     let mempool = moment.view.mempool();
+    let is_followed = moment.view.position().is_some_and(|position| position.mempool.is_some());
     html! {
         dl.tiles id="tiles" data-live="timer" {
             div {
@@ -53,7 +55,7 @@ fn tiles(moment: &Moment, tip: Option<&Block>, reorgs: &[Reorg]) -> Markup {
                     @match tip {
                         Some(tip) => {
                             span.figure id="height" { (count(tip.event.height.into())) }
-                            small { "mined " (ago(tip.event.time, moment.now)) }
+                            small { "mined " (ago(mined_at(&tip.event), moment.now)) }
                         }
                         None => span.figure { "–" },
                     }
@@ -62,15 +64,20 @@ fn tiles(moment: &Moment, tip: Option<&Block>, reorgs: &[Reorg]) -> Markup {
             div {
                 dt { "Mempool" }
                 dd {
-                    span.figure id="mempool" { (count(mempool.count() as i64)) }
-                    small { "transactions, " (bytes(mempool.vsize())) }
+                    @if is_followed {
+                        span.figure id="mempool" { (count(mempool.count() as i64)) }
+                        small { @if mempool.count() == 0 { "nothing is waiting" } @else { "transactions, " (bytes(mempool.vsize())) } }
+                    } @else {
+                        span.figure id="mempool" { "–" }
+                        small { "not on this log" }
+                    }
                 }
             }
             div {
                 dt { "Waiting fees" }
                 dd {
                     span.figure { (amount(mempool.fees(), moment.unit())) }
-                    small { "as far as they are known" }
+                    small { @if is_followed { "as far as they are known" } @else { "not on this log" } }
                 }
             }
             div {
@@ -122,8 +129,16 @@ fn row(moment: &Moment, block: &Block) -> Markup {
             td.hash { (long(&event.hash.to_string())) }
             td.number { (count(event.tx_count)) }
             td.number.wide { (bytes(event.size)) }
-            td.number { (ago(event.time, moment.now)) }
+            td.number { (ago(mined_at(event), moment.now)) }
         }
+    }
+}
+
+/// When a block was mined, milliseconds: when it was seen where it was seen at once, as miners' clocks are not exact.
+fn mined_at(event: &ChainEvent) -> i64 {
+    match event.phase {
+        Phase::Live => event.observed_at,
+        Phase::Backfill => event.time,
     }
 }
 

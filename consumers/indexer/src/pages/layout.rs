@@ -1,14 +1,18 @@
 //! What every page has.
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
+use bytes::Bytes;
 use maud::{DOCTYPE, Markup, html};
 use sluice_schemas::Network;
 
 use super::Moment;
 use super::assets;
-use super::text::count;
+use super::banner::banners;
 
 /// The browser may load style, script and pictures from this server, talk to it, and nothing else.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -31,30 +35,24 @@ pub(super) enum Page {
     },
     /// The page is another one.
     Elsewhere(String),
+    /// No page: bytes to be kept in a file.
+    Bytes {
+        name: String,
+        bytes: Bytes,
+    },
 }
 
 impl Page {
     pub(super) fn into_response(self, moment: &Moment) -> Response {
         match self {
             Self::Shown { title, place, body } => {
-                let building = moment.progress.is_building().then(|| banner(moment));
-                let body = html! { @if let Some(banner) = building { (banner) } (body) };
+                // Where a page is renewed anyway.
+                let live = (place != Place::Elsewhere).then_some("timer");
+                let body = html! { div id="banners" data-live=[live] { (banners(moment)) } (body) };
                 respond(StatusCode::OK, &title, place, moment.network, &body)
             }
+            Self::Bytes { name, bytes } => download(&name, bytes),
             Self::Elsewhere(url) => Redirect::to(&url).into_response(),
-        }
-    }
-}
-
-/// That the index has not come to the end of the log.
-fn banner(moment: &Moment) -> Markup {
-    let progress = moment.progress;
-    html! {
-        p.banner role="status" {
-            strong { "The index is being built. " }
-            (count(progress.indexed)) " of " (count(progress.total)) " chain events are in it ("
-            (progress.percent()) " %). What is shown is the chain as of then. "
-            progress max=(progress.total) value=(progress.indexed) {}
         }
     }
 }
@@ -73,9 +71,20 @@ pub(super) fn respond(
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
         (CACHE_CONTROL, "no-store"),
-        (axum::http::header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
     ];
     (status, headers, page).into_response()
+}
+
+/// Bytes that anybody may have put on the chain: the browser is to keep them and not to look into them.
+fn download(name: &str, bytes: Bytes) -> Response {
+    let headers: [(HeaderName, String); 4] = [
+        (CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox".to_owned()),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+    ];
+    (headers, bytes).into_response()
 }
 
 fn document(title: &str, place: Place, network: Option<Network>, body: &Markup) -> Markup {
@@ -108,7 +117,7 @@ fn document(title: &str, place: Place, network: Option<Network>, body: &Markup) 
                         form.search role="search" action="/explorer/search" method="get" {
                             label.hidden for="q" { "Search" }
                             input id="q" name="q" type="search" maxlength="128" autocomplete="off" autocapitalize="none"
-                                spellcheck="false" required placeholder="Height, hash, transaction, address";
+                                spellcheck="false" required placeholder="Height, hash, txid, address";
                             button type="submit" { "Search" }
                         }
                     }

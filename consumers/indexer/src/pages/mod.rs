@@ -3,13 +3,15 @@
 //! ```text
 //!   /                          newest blocks, mempool, reorgs        /pipeline    every stage's lag, gaps, rates
 //!   /explorer/block/HASH       /explorer/tx/TXID                     /explorer/search?q=…
-//!   /explorer/address/ADDRESS  /explorer/scripthash/HASH             /explorer/assets/…
+//!   /explorer/address/ADDRESS  /explorer/scripthash/HASH             /explorer/tx/TXID/script/VOUT   its bytes
+//!   /explorer/assets/…
 //! ```
 //!
 //! No request leaves the machine: the policy that every answer carries allows the browser nothing but this server.
 
 mod address;
 mod assets;
+mod banner;
 mod block;
 mod chart;
 mod flow;
@@ -21,6 +23,7 @@ mod progress;
 mod search;
 mod text;
 mod transaction;
+mod watch;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,46 +32,43 @@ use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use axum::routing::get;
+use maud::Markup;
 use serde::Deserialize;
 use sluice_schemas::{Flavour, Network};
 use tokio::sync::Semaphore;
 
 use crate::{Index, View};
+use banner::banners;
 use layout::Page;
 use notice::Notice;
-use progress::{Progress, Tail};
+use progress::Progress;
+use watch::{Seen, Watch};
 
 /// Pages made at once; further requests wait.
 const PAGES_AT_ONCE: usize = 8;
 
 /// The pages of an index, to be merged into its server.
 pub fn router(index: Index) -> Router {
-    let pages = Pages {
-        index,
-        tail: Arc::default(),
-        rates: Arc::default(),
-        news: Arc::default(),
-        turns: Arc::new(Semaphore::new(PAGES_AT_ONCE)),
-    };
     Router::new()
         .route("/", get(home))
         .route("/pipeline", get(pipeline))
         .route("/explorer/search", get(search))
         .route("/explorer/block/{hash}", get(block))
         .route("/explorer/tx/{txid}", get(transaction))
+        .route("/explorer/tx/{txid}/script/{vout}", get(script))
         .route("/explorer/address/{address}", get(address))
         .route("/explorer/scripthash/{hash}", get(script_hash))
         .route("/explorer/assets/{name}", get(assets::serve))
-        .with_state(pages)
+        .with_state(Pages::of(index))
 }
 
 /// What pages are made from.
 #[derive(Clone)]
 struct Pages {
     index: Index,
-    tail: Arc<Tail>,
+    watch: Arc<Watch>,
     rates: Arc<pipeline::Rates>,
-    news: Arc<pipeline::News>,
+    groups: Arc<pipeline::Groups>,
     turns: Arc<Semaphore>,
 }
 
@@ -76,6 +76,8 @@ struct Pages {
 struct Moment {
     view: View,
     network: Option<Network>,
+    seen: Arc<Seen>,
+    /// Of the index.
     progress: Progress,
     /// Milliseconds since the Unix epoch.
     now: i64,
@@ -97,6 +99,16 @@ impl Moment {
 }
 
 impl Pages {
+    fn of(index: Index) -> Self {
+        Self {
+            index,
+            watch: Arc::default(),
+            rates: Arc::default(),
+            groups: Arc::default(),
+            turns: Arc::new(Semaphore::new(PAGES_AT_ONCE)),
+        }
+    }
+
     /// Makes a page on a thread where the store may block.
     async fn answer<F>(self, make: F) -> Response
     where
@@ -108,26 +120,28 @@ impl Pages {
             let _turn = turn;
             let moment = match self.moment() {
                 Ok(moment) => moment,
-                Err(notice) => return notice.into_response(self.index.network()),
+                Err(notice) => return notice.into_response(self.index.network(), &Markup::default()),
             };
             match make(&self, &moment) {
                 Ok(page) => page.into_response(&moment),
-                Err(notice) => notice.into_response(moment.network),
+                Err(notice) => notice.into_response(moment.network, &banners(&moment)),
             }
         });
         match made.await {
             Ok(response) => response,
-            Err(_) => Notice::Failed.into_response(None),
+            Err(_) => Notice::Failed.into_response(None, &Markup::default()),
         }
     }
 
     fn moment(&self) -> Result<Moment, Notice> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         let view = self.index.view()?;
-        let progress = Progress::of(self.tail.get(self.index.chain())?.as_ref(), view.position());
+        let seen = self.watch.get(self.index.chain(), now);
+        let progress = Progress::of_index(seen.tail.as_ref(), view.position());
         let network = self.index.network();
         match view.position() {
-            Some(_) => Ok(Moment { view, network, progress, now }),
+            Some(_) => Ok(Moment { view, network, seen, progress, now }),
+            None if seen.lost_since.is_some() => Err(Notice::Failed),
             None if progress.total == 0 => Err(Notice::Empty),
             None => Err(Notice::Building(progress)),
         }
@@ -152,6 +166,10 @@ async fn transaction(
     Query(query): Query<transaction::Asked>,
 ) -> Response {
     pages.answer(move |_, moment| transaction::page(moment, &txid, &query)).await
+}
+
+async fn script(State(pages): State<Pages>, Path((txid, vout)): Path<(String, String)>) -> Response {
+    pages.answer(move |_, moment| transaction::script(moment, &txid, &vout)).await
 }
 
 async fn address(
@@ -182,4 +200,60 @@ async fn search(State(pages): State<Pages>, Query(Searched { q }): Query<Searche
 
 async fn pipeline(State(pages): State<Pages>) -> Response {
     pages.answer(pipeline::page).await
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use axum::http::StatusCode;
+    use sluice_consumer_testkit::{TestLog, chain, project};
+
+    use super::*;
+    use crate::{Projector, Settings};
+
+    /// An index that goes on when it is told to: with a process, nobody could look while it is being built.
+    struct Built {
+        log: TestLog,
+        projector: Projector,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Built {
+        fn over(log: TestLog) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let settings = Settings { cache_bytes: 8 << 20, ..Settings::default() };
+            let projector = Projector::open(log.chain.clone(), directory.path(), settings).unwrap();
+            Self { log, projector, _directory: directory }
+        }
+
+        /// The first page, as whoever comes first gets it.
+        fn first_page(&self) -> (StatusCode, String) {
+            let pages = Pages::of(self.projector.index().clone());
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let response = home(State(pages), Query(home::Asked::default())).await;
+                let (status, body) = (response.status(), to_bytes(response.into_body(), 1 << 20));
+                (status, String::from_utf8(body.await.unwrap().to_vec()).unwrap())
+            })
+        }
+    }
+
+    #[test]
+    fn while_the_index_is_being_built_pages_say_how_far_it_is() {
+        let mut built = Built::over(chain().blocks(19).build());
+        let (status, page) = built.first_page();
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(page.contains("The log holds 20 chain events; none is in the index yet."), "{page}");
+
+        project(&built.log.chain, &mut built.projector).unwrap();
+        built.log.play(&chain().blocks(60));
+        let (status, page) = built.first_page();
+        assert_eq!(status, StatusCode::OK);
+        assert!(page.contains("20 of 80 chain events are in it (25 %)"), "{page}");
+        assert!(page.contains(r#"<progress max="80" value="20""#), "{page}");
+
+        project(&built.log.chain, &mut built.projector).unwrap();
+        let (_, page) = built.first_page();
+        assert!(!page.contains("The index is being built"), "{page}");
+    }
 }

@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use sluice_schemas::Network;
 use tracing::error;
 
+use super::banner::bar;
 use super::layout::{Place, respond};
 use super::progress::Progress;
 use super::text::count;
@@ -27,7 +28,7 @@ pub(super) enum Notice {
     NotFound { what: &'static str, asked: String },
     /// What was asked for cannot be.
     Malformed { what: &'static str, asked: String, takes: &'static str },
-    /// It was asked for too much.
+    /// Index or log could not be read.
     Failed,
 }
 
@@ -67,10 +68,12 @@ impl Notice {
         }
     }
 
-    pub(super) fn into_response(self, network: Option<Network>) -> Response {
+    /// As a page, below the `banners` that there are.
+    pub(super) fn into_response(self, network: Option<Network>, banners: &Markup) -> Response {
         let (title, body) = self.words();
         let waits = self.status() == StatusCode::SERVICE_UNAVAILABLE;
         let body = html! {
+            (banners)
             // The script asks again by itself.
             section.notice id="notice" data-live=[waits.then_some("timer")] { h1 { (title) } (body) }
         };
@@ -94,7 +97,7 @@ impl Notice {
                 "The index is being built",
                 html! {
                     p { "The log holds " (count(progress.total)) " chain events; none is in the index yet." }
-                    progress max=(progress.total) value=(progress.indexed) aria-label="Chain events in the index" {}
+                    (bar(*progress, "Chain events in the index"))
                 },
             ),
             Self::Unfinished => {

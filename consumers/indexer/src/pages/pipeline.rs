@@ -1,23 +1,20 @@
 //! Where every stage of the pipeline stands, what its feeds lost, and how much happens.
 
+mod consumers;
 mod rates;
-mod standing;
 
 use maud::{Markup, html};
 use sluice_runtime::status::groups::{Group, State};
-use sluice_schemas::{Action, StatusEvent, StatusKind};
+use sluice_schemas::{StatusEvent, StatusKind};
 
 use super::layout::{Page, Place};
 use super::notice::Notice;
 use super::text::{ago, count, counted, duration, time};
 use super::{Moment, Pages, chart};
-use standing::Standing;
+use consumers::Standing;
 
+pub(super) use consumers::Groups;
 pub(super) use rates::Rates;
-pub(super) use standing::News;
-
-/// Seconds without a sign of life after which a source counts as silent. Heartbeats come every few seconds.
-const SILENT_SECONDS: i64 = 60;
 
 /// A row of the table of stages.
 struct Stage {
@@ -32,7 +29,7 @@ struct Stage {
 
 pub(super) fn page(pages: &Pages, moment: &Moment) -> Result<Page, Notice> {
     let chain = pages.index.chain();
-    let standing = pages.news.standing(chain, moment)?;
+    let standing = pages.groups.standing(chain, moment)?;
     let rates = pages.rates.at(chain, moment.view.position(), moment.now)?;
     let body = html! {
         h1 { "Pipeline" }
@@ -46,32 +43,35 @@ pub(super) fn page(pages: &Pages, moment: &Moment) -> Result<Page, Notice> {
                     (chart::bars("Mempool changes", "came and went", &rates.mempool))
                 }
             }
-            (gaps(&standing, moment))
-            (news(&standing, moment))
+            (gaps(moment))
+            (news(moment))
         }
     };
     Ok(Page::Shown { title: "Pipeline".to_owned(), place: Place::Pipeline, body })
 }
 
 fn stages_of(standing: &Standing, moment: &Moment) -> Vec<Stage> {
-    let mut stages = vec![source(standing, moment), producer(standing, moment), index(standing, moment)];
+    let mut stages = vec![source(moment), producer(moment), index(standing, moment)];
     stages.extend(standing.groups.iter().map(group));
     stages
 }
 
-fn source(standing: &Standing, moment: &Moment) -> Stage {
-    let last = standing.last.as_ref();
-    let silent = last.map(|last| moment.now.saturating_sub(last.observed_at) / 1000);
-    let (state, class) = match (last, silent) {
+fn source(moment: &Moment) -> Stage {
+    let seen = &moment.seen;
+    let (state, class) = match (&seen.last, &seen.down) {
+        // Nobody says so any more.
         (None, _) => ("unknown", "quiet"),
-        (Some(last), _) if last.kind == StatusKind::SourceDown => ("down", "bad"),
-        (_, Some(SILENT_SECONDS..)) => ("silent", "bad"),
-        _ => ("up", "good"),
+        _ if seen.silent_since(moment.now).is_some() => ("unknown", "quiet"),
+        (_, Some(_)) => ("down", "bad"),
+        (_, None) => ("up", "good"),
     };
     Stage {
         name: "Source".to_owned(),
-        what: last.map_or_else(|| "no sign of life kept".to_owned(), |last| last.source.clone()),
-        height: last.and_then(|last| last.source_height),
+        what: seen
+            .last
+            .as_ref()
+            .map_or_else(|| "no sign of life kept".to_owned(), |last| last.source.clone()),
+        height: seen.source_height(),
         blocks_behind: None,
         seconds_behind: None,
         state,
@@ -79,30 +79,31 @@ fn source(standing: &Standing, moment: &Moment) -> Stage {
     }
 }
 
-fn producer(standing: &Standing, moment: &Moment) -> Stage {
-    let height = standing.tail.as_ref().map(|tail| match tail.action {
-        Action::Connected => tail.height,
-        Action::Disconnected => tail.height - 1,
-    });
-    let source = standing.last.as_ref().and_then(|last| last.source_height);
-    let behind = source.zip(height).map(|(source, height)| i64::from(source.saturating_sub(height)).max(0));
-    let seconds = match (behind, &standing.tail) {
-        (Some(0), _) => Some(0),
-        (_, Some(tail)) => Some(moment.now.saturating_sub(tail.observed_at).max(0) / 1000),
-        _ => None,
+fn producer(moment: &Moment) -> Stage {
+    let seen = &moment.seen;
+    let height = seen.height();
+    let behind = seen
+        .source_height()
+        .zip(height)
+        .map(|(source, height)| i64::from(source.saturating_sub(height)).max(0));
+    let silent = seen.silent_since(moment.now);
+    let published = seen.tail.as_ref().map(|tail| tail.observed_at);
+    let since = silent.or(published.filter(|_| behind != Some(0)));
+    let (state, class) = match (silent, behind) {
+        (Some(_), _) => ("silent", "bad"),
+        (None, _) if seen.down.is_some() => ("waiting", "pending"),
+        (None, None) => ("unknown", "quiet"),
+        (None, Some(0..=1)) => ("current", "good"),
+        (None, Some(_)) => ("behind", "pending"),
     };
-    let (state, class) = match behind {
-        None => ("unknown", "quiet"),
-        Some(0..=1) => ("current", "good"),
-        Some(_) => ("behind", "pending"),
-    };
-    let epoch = standing.tail.as_ref().map_or(0, |tail| tail.epoch);
+    let epoch = seen.tail.as_ref().map_or(0, |tail| tail.epoch);
     Stage {
         name: "Producer".to_owned(),
         what: format!("epoch {}", count(epoch)),
         height,
         blocks_behind: behind,
-        seconds_behind: seconds,
+        // Without a time it is not behind, or nobody knows.
+        seconds_behind: since.map(|since| moment.now.saturating_sub(since).max(0) / 1000).or(behind),
         state,
         class,
     }
@@ -110,7 +111,7 @@ fn producer(standing: &Standing, moment: &Moment) -> Stage {
 
 fn index(standing: &Standing, moment: &Moment) -> Stage {
     let behind = moment.progress.behind();
-    let (state, class) = match moment.progress.is_building() {
+    let (state, class) = match moment.progress.is_remarkable() {
         false => ("current", "good"),
         true => ("building", "pending"),
     };
@@ -153,9 +154,9 @@ fn stages(stages: &[Stage]) -> Markup {
             thead {
                 tr {
                     th scope="col" { "Stage" }
-                    th.wide scope="col" { "" }
+                    th.wide scope="col" { "What" }
                     th.number scope="col" { "Height" }
-                    th.number scope="col" { "Blocks behind" }
+                    th.number.wide scope="col" { "Blocks behind" }
                     th.number scope="col" { "Behind for" }
                     th scope="col" { "State" }
                 }
@@ -166,7 +167,7 @@ fn stages(stages: &[Stage]) -> Markup {
                         th scope="row" { (stage.name) }
                         td.wide { small { (stage.what) } }
                         td.number { (number(stage.height.map(i64::from))) }
-                        td.number { (number(stage.blocks_behind)) }
+                        td.number.wide { (number(stage.blocks_behind)) }
                         td.number { @match stage.seconds_behind { Some(seconds) => (duration(seconds)), None => "–" } }
                         td { span class={ "badge " (stage.class) } { (stage.state) } }
                     }
@@ -176,12 +177,12 @@ fn stages(stages: &[Stage]) -> Markup {
     }
 }
 
-fn gaps(standing: &Standing, moment: &Moment) -> Markup {
-    let gaps = &standing.gaps;
+fn gaps(moment: &Moment) -> Markup {
+    let gaps = &moment.seen.gaps;
     html! {
         section aria-labelledby="gaps" {
             h2 id="gaps" { "Gaps in the feeds" }
-            dl.tiles {
+            dl.tiles.three {
                 div { dt { "Found" } dd { span.figure { (count(gaps.detected as i64)) } } }
                 div { dt { "Repaired" } dd { span.figure { (count(gaps.repaired as i64)) } } }
                 div { dt { "Open" } dd { span.figure { (count(gaps.open.len() as i64)) } } }
@@ -201,13 +202,13 @@ fn gaps(standing: &Standing, moment: &Moment) -> Markup {
     }
 }
 
-fn news(standing: &Standing, moment: &Moment) -> Markup {
+fn news(moment: &Moment) -> Markup {
     html! {
-        @if !standing.news.is_empty() {
+        @if !moment.seen.news.is_empty() {
             section aria-labelledby="log" {
                 h2 id="log" { "What the producer told" }
                 ol.journey {
-                    @for event in &standing.news { (told(event, moment)) }
+                    @for event in &moment.seen.news { (told(event, moment)) }
                 }
             }
         }

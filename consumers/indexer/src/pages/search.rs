@@ -6,7 +6,6 @@ use maud::html;
 use super::Moment;
 use super::layout::{Page, Place};
 use super::notice::Notice;
-use super::text::counted;
 use crate::ScriptHash;
 use crate::events::script_of_address;
 use crate::query::Stats;
@@ -69,7 +68,7 @@ fn prefix(moment: &Moment, typed: &str) -> Result<Page, Notice> {
         [one] => Ok(Page::Elsewhere(format!("/explorer/address/{one}"))),
         several => {
             let body = html! {
-                h1 { (counted(several.len() as i64, "address")) "es begin with " q { (typed) } }
+                h1 { (several.len()) " addresses begin with " q { (typed) } }
                 ul.plain { @for address in several { li.hash { a href={ "/explorer/address/" (address) } { (address) } } } }
             };
             Ok(Page::Shown { title: "Search".to_owned(), place: Place::Elsewhere, body })

@@ -128,28 +128,50 @@ pub(super) fn block_link(hash: &bitcoin::BlockHash, text: &str) -> Markup {
     html! { a href={ "/explorer/block/" (hash) } { (text) } }
 }
 
-/// Bytes in hexadecimal, cut where they are many.
-pub(super) fn hexadecimal(data: &[u8]) -> String {
-    match data.get(..SHOWN_BYTES) {
-        Some(start) if data.len() > SHOWN_BYTES => {
-            format!("{}… ({})", hex::encode(start), bytes(data.len() as i64))
-        }
-        _ => hex::encode(data),
+/// Bytes of which the beginning is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Excerpt {
+    start: Vec<u8>,
+    length: usize,
+}
+
+impl Excerpt {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let mut excerpt = Self::default();
+        excerpt.push(bytes);
+        excerpt
     }
+
+    /// Adds bytes at the end.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        let room = SHOWN_BYTES - self.start.len();
+        self.start.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.length += bytes.len();
+    }
+
+    /// Whether there is more than is shown.
+    pub(super) fn is_cut(&self) -> bool {
+        self.length > self.start.len()
+    }
+}
+
+/// Bytes in hexadecimal.
+pub(super) fn hexadecimal(data: &Excerpt) -> String {
+    let digits = hex::encode(&data.start);
+    if data.is_cut() { format!("{digits}… ({})", bytes(data.length as i64)) } else { digits }
 }
 
 /// What is readable in bytes that somebody put on the chain: printable text as it is, anything else as `·`. `None` where
 /// less than three quarters of it is text.
-pub(super) fn readable(data: &[u8]) -> Option<String> {
-    let start = &data[..data.len().min(SHOWN_BYTES)];
-    let text = String::from_utf8_lossy(start);
+pub(super) fn readable(data: &Excerpt) -> Option<String> {
+    let text = String::from_utf8_lossy(&data.start);
     let is_text = |c: &char| !c.is_control() && *c != char::REPLACEMENT_CHARACTER && !is_direction(*c);
     let (all, good) = (text.chars().count(), text.chars().filter(is_text).count());
     if good < 3 || good * 4 < all * 3 {
         return None;
     }
     let mut shown: String = text.chars().map(|c| if is_text(&c) { c } else { '·' }).collect();
-    if data.len() > SHOWN_BYTES {
+    if data.is_cut() {
         shown.push('…');
     }
     Some(shown)
@@ -208,10 +230,19 @@ mod tests {
 
     #[test]
     fn text_that_turns_or_hides_what_follows_is_made_visible() {
-        assert_eq!(readable("safe \u{202e}evil\0 text".as_bytes()).unwrap(), "safe ·evil· text");
-        assert_eq!(readable(&[0xff; 40]), None);
-        assert_eq!(readable(b""), None);
-        assert_eq!(readable(&vec![b'a'; 1000]).unwrap().chars().count(), SHOWN_BYTES + 1);
+        let read = |bytes: &[u8]| readable(&Excerpt::of(bytes));
+        assert_eq!(read("safe \u{202e}evil\0 text".as_bytes()).unwrap(), "safe ·evil· text");
+        assert_eq!(read(&[0xff; 40]), None);
+        assert_eq!(read(b""), None);
+        assert_eq!(read(&vec![b'a'; 1000]).unwrap().chars().count(), SHOWN_BYTES + 1);
+    }
+
+    #[test]
+    fn of_many_bytes_the_first_are_shown_and_how_many_there_are() {
+        assert_eq!(hexadecimal(&Excerpt::of(&[7; SHOWN_BYTES])), "07".repeat(SHOWN_BYTES));
+        let mut data = Excerpt::of(&[7; SHOWN_BYTES - 1]);
+        data.push(&[8; 1_000_000]);
+        assert_eq!(hexadecimal(&data), "07".repeat(SHOWN_BYTES - 1) + "08… (1.0 MB)");
     }
 
     #[test]

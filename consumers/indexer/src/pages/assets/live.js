@@ -18,6 +18,7 @@
 
   let busy = false;
   let again = false;
+  let away = false;
   const renew = async () => {
     if (busy) { again = true; return; }
     busy = true;
@@ -26,7 +27,8 @@
       const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
       if (document.getElementById('notice') && !fresh.getElementById('notice')) { location.reload(); return; }
       parts().forEach((part) => replace(part, fresh.getElementById(part.id)));
-    } catch { /* the server is away: the next try tells */ } finally {
+      if (away) { away = false; tell(''); }
+    } catch { away = true; news.textContent = 'No answer: what is shown may be old'; } finally {
       busy = false;
       if (again) { again = false; setTimeout(renew, 250); }
     }
