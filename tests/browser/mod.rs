@@ -1,7 +1,6 @@
 //! A real browser without a window, driven over the WebDriver protocol (W3C) by the driver that comes with it.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use base64::Engine;
@@ -168,13 +167,14 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &features);
     }
 
-    /// Keeps a picture of the whole page.
-    pub(crate) fn picture(&self, file: &Path) -> PathBuf {
+    /// Takes a picture of the whole page, where a person wants to look at it: `SLUICE_TEST_PICTURES` names the directory.
+    pub(crate) fn picture(&self, name: &str) {
+        let Some(directory) = parts::setting("SLUICE_TEST_PICTURES") else { return };
+        std::fs::create_dir_all(&directory).unwrap();
         let shot =
             self.devtools("Page.captureScreenshot", &json!({"format": "png", "captureBeyondViewport": true}));
         let bytes = base64::engine::general_purpose::STANDARD.decode(shot["data"].as_str().unwrap()).unwrap();
-        std::fs::write(file, bytes).unwrap();
-        file.to_owned()
+        std::fs::write(format!("{directory}/{name}.png"), bytes).unwrap();
     }
 
     /// Every address that the window has asked for since the last call.
