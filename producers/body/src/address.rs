@@ -35,9 +35,31 @@ fn human_readable_part(network: Network) -> &'static str {
 
 const BASE58: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 /// 58⁵, the largest power that fits into 32 bits.
-const BASE58_5: u64 = 58 * 58 * 58 * 58 * 58;
+const BASE58_5: u32 = 58 * 58 * 58 * 58 * 58;
+/// Groups of five digits that 25 bytes may take, and limbs of 32 bits.
+const GROUPS: usize = 7;
 /// Digits that 25 bytes may take.
-const BASE58_DIGITS: usize = 35;
+const BASE58_DIGITS: usize = 5 * GROUPS;
+
+/// The weight of each limb, the highest first, in groups of five digits: a number becomes digits by multiplication and one
+/// carry, for divisions have to wait for each other.
+const WEIGHTS: [[u32; GROUPS]; GROUPS] = {
+    let mut weights = [[0; GROUPS]; GROUPS];
+    let mut limb = GROUPS;
+    weights[limb - 1][GROUPS - 1] = 1;
+    while limb > 1 {
+        limb -= 1;
+        let (mut group, mut carry) = (GROUPS, 0u64);
+        while group > 0 {
+            group -= 1;
+            let sum = ((weights[limb][group] as u64) << 32) + carry;
+            weights[limb - 1][group] = (sum % BASE58_5 as u64) as u32;
+            carry = sum / BASE58_5 as u64;
+        }
+        assert!(carry == 0, "the groups hold the number");
+    }
+    weights
+};
 
 fn base58check(version: u8, hash: &[u8; 20]) -> String {
     let mut payload = [0u8; 28];
@@ -47,27 +69,22 @@ fn base58check(version: u8, hash: &[u8; 20]) -> String {
     payload[24..].copy_from_slice(&checksum[..4]);
     let leading_zeros = payload[3..].iter().take_while(|byte| **byte == 0).count();
 
-    // Seven limbs of 32 bits, divided by 58⁵ until nothing is left: five digits at a time, from the last. With each
-    // division the number loses almost a limb.
-    let mut limbs = [0u32; 7];
-    for (limb, bytes) in limbs.iter_mut().zip(payload.as_chunks().0) {
-        *limb = u32::from_be_bytes(*bytes);
+    // A sum of six products of 2³² and 58⁵, and what the version adds, is less than 2⁶⁴.
+    let mut groups = [0u64; GROUPS];
+    for (limb, weights) in payload.as_chunks().0.iter().zip(&WEIGHTS) {
+        let limb = u64::from(u32::from_be_bytes(*limb));
+        for (group, weight) in groups.iter_mut().zip(weights) {
+            *group += limb * u64::from(*weight);
+        }
     }
     let mut digits = [0u8; BASE58_DIGITS];
-    let mut first = 0;
-    for group in digits.rchunks_exact_mut(5) {
-        let mut remainder = 0u64;
-        for limb in &mut limbs[first..] {
-            let dividend = remainder << 32 | u64::from(*limb);
-            *limb = (dividend / BASE58_5) as u32;
-            remainder = dividend % BASE58_5;
-        }
-        while first < limbs.len() && limbs[first] == 0 {
-            first += 1;
-        }
-        let remainder = remainder as u32;
-        for (digit, power) in group.iter_mut().zip([58 * 58 * 58 * 58, 58 * 58 * 58, 58 * 58, 58, 1]) {
-            *digit = (remainder / power % 58) as u8;
+    let mut carry = 0;
+    for (five, group) in digits.rchunks_exact_mut(5).zip(groups.iter().rev()) {
+        let sum = group + carry;
+        carry = sum / u64::from(BASE58_5);
+        let group = (sum % u64::from(BASE58_5)) as u32;
+        for (digit, power) in five.iter_mut().zip([58 * 58 * 58 * 58, 58 * 58 * 58, 58 * 58, 58, 1]) {
+            *digit = (group / power % 58) as u8;
         }
     }
     let significant = digits.iter().position(|digit| *digit != 0).unwrap_or(digits.len());
