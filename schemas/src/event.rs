@@ -115,6 +115,16 @@ pub struct ChainEvent {
     pub network: String,
 }
 
+impl ChainEvent {
+    /// Height and hash of the tip after it. After a `DISCONNECTED` that is the parent of the block it names.
+    pub fn tip(&self) -> (i32, BlockHash) {
+        match self.action {
+            Action::Connected => (self.height, self.hash),
+            Action::Disconnected => (self.height - 1, self.prev_hash),
+        }
+    }
+}
+
 /// One transaction of one chain event (`<prefix>.transactions`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransactionEvent {

@@ -6,14 +6,12 @@ use indicatif::HumanDuration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sluice_log::chain::ChainLog;
+use sluice_runtime::status;
 use sluice_runtime::status::gaps::Gaps;
 use sluice_runtime::status::groups::{self, Group};
-use sluice_schemas::{Action, ChainEvent, StatusEvent};
+use sluice_schemas::{ChainEvent, StatusEvent};
 
 use crate::output::{count, table};
-
-/// Offsets of the status topic that are looked at: a day and more of heartbeats.
-const STATUS_WINDOW: i64 = 20_000;
 
 /// Where everything stands.
 pub(super) struct Report {
@@ -51,7 +49,7 @@ impl Report {
         match &self.tail {
             None => lines.push("  log      no blocks yet".to_owned()),
             Some(tail) => {
-                let (height, hash) = tip(tail);
+                let (height, hash) = tail.tip();
                 lines.push(format!(
                     "  log      height {} {hash}, published {}, sequence {}, epoch {}",
                     count(u64::try_from(height).unwrap_or(0)),
@@ -121,10 +119,10 @@ impl Report {
 
     pub(super) fn json(&self) -> Value {
         let tail = self.tail.as_ref().map(|tail| {
-            let (height, hash) = tip(tail);
+            let (height, hash) = tail.tip();
             json!({
                 "height": height,
-                "hash": hash,
+                "hash": hash.to_string(),
                 "time": rfc3339(tail.time),
                 "observed_at": rfc3339(tail.observed_at),
                 "sequence": tail.sequence,
@@ -168,23 +166,10 @@ impl Report {
     }
 }
 
-/// Height and hash of the tip after an event.
-fn tip(event: &ChainEvent) -> (i32, String) {
-    match event.action {
-        Action::Connected => (event.height, event.hash.to_string()),
-        Action::Disconnected => (event.height - 1, event.prev_hash.to_string()),
-    }
-}
-
 /// The last status event, and what the newest ones told of gaps.
 fn status_events(chain: &ChainLog) -> anyhow::Result<(Option<StatusEvent>, Gaps)> {
-    let topic = &chain.topics.status;
-    if chain.log.topic(topic)?.is_none() {
-        return Ok((None, Gaps::default()));
-    }
-    let end = chain.log.bounds(topic, 0)?.end;
     let (mut last, mut gaps) = (None, Gaps::default());
-    for located in chain.events::<StatusEvent>(topic, 0, end.saturating_sub(STATUS_WINDOW))? {
+    for located in status::events(chain, None)? {
         let event = located?.event;
         gaps.told(&event);
         last = Some(event);

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use bitcoin::BlockHash;
 use bitcoin::hashes::Hash;
-use sluice_schemas::{Action, ChainEvent};
+use sluice_schemas::ChainEvent;
 
 /// A block by height and hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,11 +40,8 @@ pub struct Position {
 impl Position {
     /// The position after a chain event, with the mempool position unchanged.
     pub fn after(event: &ChainEvent, mempool: Option<MempoolPosition>) -> Self {
-        let tip = match event.action {
-            Action::Connected => BlockRef { height: event.height, hash: event.hash },
-            Action::Disconnected => BlockRef { height: event.height - 1, hash: event.prev_hash },
-        };
-        Self { sequence: event.sequence, tip, mempool }
+        let (height, hash) = event.tip();
+        Self { sequence: event.sequence, tip: BlockRef { height, hash }, mempool }
     }
 
     /// For people and other programs to come back to this place.

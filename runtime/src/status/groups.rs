@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sluice_log::chain::ChainLog;
 use sluice_log::{Committed, GroupInfo, Result};
-use sluice_schemas::{Action, ChainEvent, Event, MempoolEvent, StatusEvent, TransactionEvent};
+use sluice_schemas::{ChainEvent, Event, MempoolEvent, StatusEvent, TransactionEvent};
 
 /// How a group does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,10 +176,7 @@ impl Position {
         else {
             return Ok(None);
         };
-        Ok(chain.event_at_sequence(last)?.map(|located| match located.event.action {
-            Action::Connected => located.event.height,
-            Action::Disconnected => located.event.height - 1,
-        }))
+        Ok(chain.event_at_sequence(last)?.map(|located| located.event.tip().0))
     }
 }
 

@@ -5,16 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use sluice_log::chain::ChainLog;
+use sluice_runtime::status;
 use sluice_runtime::status::gaps::Gaps;
-use sluice_schemas::{Action, ChainEvent, StatusEvent, StatusKind};
+use sluice_schemas::{ChainEvent, StatusEvent, StatusKind};
 use tracing::warn;
 
 /// How long a look is good for.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 /// Rest after a look that failed: with a broker that is away each one takes a while.
 const REST: Duration = Duration::from_secs(15);
-/// Offsets of the status topic that the first look takes in: a day and more of heartbeats.
-const STATUS_WINDOW: i64 = 20_000;
 /// Pieces of news that are kept.
 const NEWS: usize = 20;
 /// Milliseconds without a sign of life after which a producer counts as silent. Heartbeats come every few seconds.
@@ -70,11 +69,7 @@ impl Seen {
 
     /// Height of the published chain.
     pub(super) fn height(&self) -> Option<i32> {
-        let tail = self.tail.as_ref()?;
-        Some(match tail.action {
-            Action::Connected => tail.height,
-            Action::Disconnected => tail.height - 1,
-        })
+        Some(self.tail.as_ref()?.tip().0)
     }
 
     /// Height of the source's chain, as its producer said last.
@@ -157,13 +152,7 @@ impl Looker {
         if chain.log.topic(&chain.topics.blocks)?.is_some() {
             self.seen.tail = chain.tail()?;
         }
-        let topic = &chain.topics.status;
-        if chain.log.topic(topic)?.is_none() {
-            return Ok(());
-        }
-        let bounds = chain.log.bounds(topic, 0)?;
-        let from = self.offset.unwrap_or(bounds.end.saturating_sub(STATUS_WINDOW)).max(bounds.start);
-        for located in chain.events::<StatusEvent>(topic, 0, from)? {
+        for located in status::events(chain, self.offset)? {
             let located = located?;
             self.offset = Some(located.offset + 1);
             self.seen.told(located.event);

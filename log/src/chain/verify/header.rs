@@ -101,14 +101,12 @@ pub(super) fn check_work(event: &ChainEvent, tip: Option<&Tip>) -> Result<Tip, S
         return Err(reason);
     }
     let network = network(event)?;
-    Ok(match event.action {
-        Action::Connected => {
-            Tip { hash: event.hash, height: event.height, network, chain_work: Some(event.chain_work) }
-        }
-        Action::Disconnected => {
-            Tip { hash: event.prev_hash, height: event.height - 1, network, chain_work: Some(parents) }
-        }
-    })
+    let (height, hash) = event.tip();
+    let chain_work = match event.action {
+        Action::Connected => event.chain_work,
+        Action::Disconnected => parents,
+    };
+    Ok(Tip { hash, height, network, chain_work: Some(chain_work) })
 }
 
 fn header(event: &ChainEvent) -> Result<Header, String> {
