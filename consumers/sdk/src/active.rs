@@ -74,15 +74,15 @@ impl<'a, P: Projection + ?Sized> Active<'a, P> {
     }
 
     pub(crate) fn follow(&mut self, stop: &Shutdown) -> Result<Followed, Error> {
-        match self.run(stop) {
-            Err(error)
-                if (self.is_interrupted || matches!(error, Error::Superseded { .. }))
-                    && self.projection.rollback() =>
-            {
-                Ok(Followed::Interrupted(error))
-            }
-            ended => ended,
+        let error = match self.run(stop) {
+            Ok(ended) => return Ok(ended),
+            Err(error) => error,
+        };
+        let may_pass = self.is_interrupted || matches!(error, Error::Superseded { .. });
+        if may_pass && self.projection.rollback() {
+            return Ok(Followed::Interrupted(error));
         }
+        Err(error)
     }
 
     fn run(&mut self, stop: &Shutdown) -> Result<Followed, Error> {

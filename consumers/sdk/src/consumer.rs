@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::active::{Active, Followed, RETRY_PAUSE};
 use crate::error::Error;
 use crate::feed::Feed;
+use crate::handler::{Exhausted, RetryPolicy};
 use crate::member::Member;
 use crate::monitor::{Monitor, chain_of};
 use crate::options::{DEFAULT_READY_LAG_BLOCKS, DEFAULT_STUCK_AFTER};
@@ -23,12 +24,13 @@ use crate::watch::Watch;
 const TOPICS_TURN: Duration = Duration::from_millis(200);
 /// How often a standing-by member looks whether it is its turn.
 const STANDBY_TURN: Duration = Duration::from_millis(50);
-/// How often in a row the same block may be interrupted, for whatever may pass, before the consumer ends.
-const MAX_INTERRUPTIONS: u32 = 10;
-/// Pause after an interruption; it doubles with each one more, up to `LONGEST_PAUSE`.
-const INTERRUPTION_PAUSE: Duration = Duration::from_millis(500);
-/// See `INTERRUPTION_PAUSE`.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often the same block is begun, and after which pauses, where it is interrupted for whatever may pass.
+const INTERRUPTIONS: RetryPolicy = RetryPolicy {
+    attempts: 11,
+    first_pause: Duration::from_millis(500),
+    longest_pause: Duration::from_secs(30),
+    exhausted: Exhausted::Stop,
+};
 /// Joining a group takes some seconds; after this long it is certain that another member is active.
 const STANDBY_NOTICE: Duration = Duration::from_secs(10);
 
@@ -179,14 +181,12 @@ impl Consumer {
                     let at = projection.position().map_err(Error::Position)?;
                     interruptions = if interrupted_at == Some(at) { interruptions + 1 } else { 1 };
                     interrupted_at = Some(at);
-                    if interruptions > MAX_INTERRUPTIONS {
-                        return Err(error);
-                    }
+                    let Some(pause) = INTERRUPTIONS.pause(interruptions, 1.0) else { return Err(error) };
                     warn!(group = self.group, %error, interruptions, "interrupted, going on from the last commit");
                     self.monitor.stands_by();
                     self.monitor.troubled(chain_of(&error));
                     known = None;
-                    stop.sleep(LONGEST_PAUSE.min(INTERRUPTION_PAUSE * 2_u32.pow(interruptions - 1)));
+                    stop.sleep(pause);
                     self.monitor.untroubled();
                 }
             }
