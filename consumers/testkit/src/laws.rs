@@ -175,8 +175,7 @@ where
             let log = script.build();
             let expected = self.fold(&log.chain, Pace::default())?;
             for fault in REFUSED {
-                let payments = ["alice", "bob", "carol"].map(|name| share(name, "dave", 20));
-                let broken = script.clone().faulty(fault, payments).build();
+                let broken = broken(script, fault);
                 for batch in [1, u64::MAX] {
                     let store = folder();
                     let pace = Pace { batch, killed_after: None };
@@ -214,44 +213,33 @@ where
                 let mut projection = (self.open)(store.path());
                 let stopped = Pace { batch: 1 + stopped_after % 4, killed_after: Some(stopped_after) };
                 drive(&log.chain, &mut projection, stopped, |_, _| {}).map_err(|error| say(&error))?;
-                let what = format!("rolled back after change {stopped_after}");
-                match self.go_on(&log, projection)? {
-                    Some(rows) if rows != expected => {
-                        return Err(differ(
-                            &format!("{what}, the rows are not those of one run"),
-                            &expected,
-                            &rows,
-                        ));
-                    }
-                    Some(_) => {}
-                    None => return Ok(()),
+                let when = format!("after change {stopped_after}");
+                if !self.rolls_back(&log, projection, &expected, &when)? {
+                    return Ok(());
                 }
             }
-            let payments = ["alice", "bob", "carol"].map(|name| share(name, "dave", 20));
-            let broken = script.clone().faulty(Fault::Undecodable, payments).build();
+            let broken = broken(script, Fault::Undecodable);
             let store = folder();
             let mut projection = (self.open)(store.path());
             if drive(&broken.chain, &mut projection, Pace::default(), |_, _| {}).is_ok() {
                 return Err("a block that cannot be read was taken".to_owned());
             }
-            match self.go_on(&log, projection)? {
-                Some(rows) if rows != expected => Err(differ(
-                    "rolled back within a block, the rows are not those of one run",
-                    &expected,
-                    &rows,
-                )),
-                _ => Ok(()),
-            }
+            self.rolls_back(&log, projection, &expected, "within a block").map(drop)
         });
     }
 
-    /// Rows after a rollback and the rest of the log; `None` where the projection cannot roll back.
-    fn go_on(&self, log: &TestLog, mut projection: P) -> Result<Option<R>, String> {
+    /// Whether a projection rolls back. If so, the rest of the log must bring it to these rows.
+    fn rolls_back(&self, log: &TestLog, mut projection: P, expected: &R, when: &str) -> Result<bool, String> {
         if !projection.rollback() {
-            return Ok(None);
+            return Ok(false);
         }
         drive(&log.chain, &mut projection, Pace::default(), |_, _| {}).map_err(|error| say(&error))?;
-        Ok(Some((self.dump)(&projection)))
+        let rows = (self.dump)(&projection);
+        if rows != *expected {
+            let what = format!("rolled back {when}, the rows are not those of one run");
+            return Err(differ(&what, expected, &rows));
+        }
+        Ok(true)
     }
 
     fn try_scripts(&self, broken: &str, mempool: bool, law: impl Fn(&Script) -> Result<(), String>) {
@@ -285,6 +273,12 @@ where
         let waiting = log.chain.mempool_view().ok().flatten().map_or(0, |view| view.events);
         events.unsigned_abs() + waiting
     }
+}
+
+/// The log of a script, and a block after it that does not add up.
+fn broken(script: &Script, fault: Fault) -> TestLog {
+    let payments = ["alice", "bob", "carol"].map(|name| share(name, "dave", 20));
+    script.clone().faulty(fault, payments).build()
 }
 
 /// An error with all that it came of.
