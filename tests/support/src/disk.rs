@@ -3,16 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::parts;
+
 /// A small file system in memory. It is unmounted on drop.
 #[derive(Debug)]
 pub struct Disk(PathBuf);
 
 impl Disk {
-    /// Mounts one at a directory, with options of `mount`. `None` where that is not allowed: only root may.
-    pub fn mount(at: &Path, options: &str) -> Option<Self> {
+    /// Mounts one at a new directory, with options of `mount`. Where that is not allowed, the test is skipped.
+    pub fn mount(test: &str, at: &Path, options: &str) -> Option<Self> {
+        std::fs::create_dir(at).unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at);
-        mount.status().is_ok_and(|status| status.success()).then(|| Self(at.to_owned()))
+        if !mount.status().is_ok_and(|status| status.success()) {
+            parts::skip(test, "only root can mount a small disk");
+            return None;
+        }
+        Some(Self(at.to_owned()))
     }
 
     /// Changes its size, with options of `mount`.
