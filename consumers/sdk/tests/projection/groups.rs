@@ -97,7 +97,7 @@ fn a_member_that_loses_its_place_while_idle_stands_by_again() {
     });
     expel_first(&log);
     second.until_live();
-    assert_eq!(first.monitor.status().state, State::StandingBy);
+    eventually("the first stands by", || first.monitor.status().state == State::StandingBy);
     // Nothing has changed when its turn comes again: it goes on.
     expel_first(&log);
     first.until_live();
