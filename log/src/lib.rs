@@ -216,7 +216,25 @@ pub trait Writer: Send {
     /// another writer has taken over. Whether it is visible after any other error must be learnt from the log.
     fn commit(&mut self) -> Result<()>;
 
-    /// Gives the open transaction up. Does nothing where none is open.
+    /// Starts to `commit`, where the log can do that while the next transaction is begun and filled; else commits. One
+    /// is on its way at a time: another is waited for first. How it ends is told by `settle`, and until then nothing of it may
+    /// be taken for done.
+    ///
+    /// # Errors
+    /// As `commit`, of this transaction or of the one on its way.
+    fn submit(&mut self) -> Result<()> {
+        self.commit()
+    }
+
+    /// Waits until the transaction submitted last is durable and visible. Does nothing where none is on its way.
+    ///
+    /// # Errors
+    /// As `commit`. The transaction begun since is given up, for it was to follow the one that failed.
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Gives the open transaction up, not one on its way. Does nothing where none is open.
     fn abort(&mut self) -> Result<()>;
 }
 

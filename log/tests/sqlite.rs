@@ -137,6 +137,40 @@ fn marks_that_another_writer_belies_abort_the_commit() {
 }
 
 #[test]
+fn a_submitted_transaction_that_fails_takes_the_one_begun_since_along() {
+    let fixture = Sqlite::fresh();
+    let t = topic(&fixture, "t", 1);
+    let log = fixture.open();
+    let (mut first, mut second) = (log.writer("first").unwrap(), log.writer("second").unwrap());
+    first.begin().unwrap();
+    first.send(&new(&t, 0, "foretold")).unwrap();
+    first.mark().unwrap();
+    append(&mut *second, &t, 0, &["second"]);
+    first.submit().unwrap();
+    // Whether these calls come before the failure or after it, they never tell it in place of `settle`.
+    let begun = first.begin().and_then(|()| first.send(&new(&t, 0, "after what was never there")));
+    assert!(begun.is_ok() || begun.is_err_and(|error| error.class() == Class::Abort));
+    let error = first.settle().unwrap_err();
+    assert!(error.to_string().contains("another writer has appended"), "{error}");
+    assert!(first.commit().is_err(), "nothing is open any more");
+    append(&mut *first, &t, 0, &["first"]);
+    assert_values(&*log, &t, 0, &["second", "first"]);
+}
+
+#[test]
+fn a_writer_that_is_dropped_has_committed_what_it_submitted() {
+    let fixture = Sqlite::fresh();
+    let t = topic(&fixture, "t", 1);
+    let log = fixture.open();
+    let mut writer = log.writer("w").unwrap();
+    writer.begin().unwrap();
+    writer.send(&new(&t, 0, "submitted")).unwrap();
+    writer.submit().unwrap();
+    drop(writer);
+    assert_values(&*log, &t, 0, &["submitted"]);
+}
+
+#[test]
 fn old_records_of_a_topic_with_retention_go_and_the_start_moves() {
     let fixture = Sqlite::fresh();
     let log = fixture.open();

@@ -58,7 +58,7 @@ pub(super) struct Sealed {
 
 impl Builder {
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; HEADER], records: 0, max_timestamp: i64::MIN }
+        Self { bytes: Vec::new(), records: 0, max_timestamp: i64::MIN }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -67,15 +67,18 @@ impl Builder {
 
     /// Whether a record goes in without passing `BATCH_BYTES`.
     pub(super) fn has_room(&self, record: &NewRecord<'_>) -> bool {
-        let headers: usize =
-            record.headers.iter().map(|(name, value)| HEADER_HEADER + name.len() + value.len()).sum();
-        self.bytes.len() + RECORD_HEADER + headers + record.key.len() + record.value.len() <= BATCH_BYTES
+        self.bytes.len().max(HEADER) + size(record) <= BATCH_BYTES
     }
 
     /// Adds a record. Where it goes is the caller's business.
     pub(super) fn push(&mut self, record: &NewRecord<'_>) {
         let NewRecord { timestamp, key, value, headers, .. } = *record;
         let out = &mut self.bytes;
+        if out.is_empty() {
+            // At once: a batch that grows is copied over and over.
+            out.reserve_exact(BATCH_BYTES.max(HEADER + size(record)));
+            out.resize(HEADER, 0);
+        }
         // Lengths fit: a writer refuses keys and values of 4 GiB, and headers of more than MAX_HEADERS_BYTES.
         out.extend_from_slice(&(key.len() as u32).to_le_bytes());
         out.extend_from_slice(&(value.len() as u32).to_le_bytes());
@@ -111,6 +114,12 @@ impl Builder {
         payload[..4].copy_from_slice(&crc.to_le_bytes());
         Sealed { payload, records: i64::from(full.records), max_timestamp: full.max_timestamp }
     }
+}
+
+/// Bytes that a record takes in a batch.
+fn size(record: &NewRecord<'_>) -> usize {
+    let headers = record.headers.iter().map(|(name, value)| HEADER_HEADER + name.len() + value.len());
+    RECORD_HEADER + headers.sum::<usize>() + record.key.len() + record.value.len()
 }
 
 /// `HEADER` free bytes and an lz4 block, or `None` where that saves too little to be worth the decoding.

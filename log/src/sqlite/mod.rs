@@ -12,10 +12,12 @@
 
 mod batch;
 mod catalog;
+mod committer;
 mod fault;
 mod group;
 mod layout;
 mod lead;
+mod pipeline;
 mod point;
 mod reader;
 mod retention;

@@ -11,6 +11,18 @@ use crate::{AppendedRange, Class, Error, NewRecord, Result};
 
 /// One partition, and what the open transaction adds to it.
 pub(super) struct Slot {
+    addition: Addition,
+    unmarked_records: i64,
+    unmarked_sent: i64,
+    builder: Builder,
+    /// Whether the batch in the builder starts within a chunked value.
+    continues: bool,
+    /// Where the partition ends once the transaction that is being committed has been.
+    coming_end: Option<i64>,
+}
+
+/// What a transaction adds to one partition.
+pub(super) struct Addition {
     topic: Arc<str>,
     partition: i32,
     id: i64,
@@ -19,12 +31,7 @@ pub(super) struct Slot {
     records: i64,
     /// Whether `mark` has told an offset to the caller, so that it must come true.
     is_foretold: bool,
-    unmarked_records: i64,
-    unmarked_sent: i64,
-    builder: Builder,
-    /// Whether the batch in the builder starts within a chunked value.
-    continues: bool,
-    sealed: Vec<Batch>,
+    batches: Vec<Batch>,
 }
 
 /// A batch that has no offset yet.
@@ -44,17 +51,20 @@ pub(super) enum Payload {
 impl Slot {
     fn new(topic: Arc<str>, partition: i32, id: i64) -> Self {
         Self {
-            topic,
-            partition,
-            id,
-            first_offset: 0,
-            records: 0,
-            is_foretold: false,
+            addition: Addition {
+                topic,
+                partition,
+                id,
+                first_offset: 0,
+                records: 0,
+                is_foretold: false,
+                batches: Vec::new(),
+            },
             unmarked_records: 0,
             unmarked_sent: 0,
             builder: Builder::new(),
             continues: false,
-            sealed: Vec::new(),
+            coming_end: None,
         }
     }
 
@@ -65,23 +75,50 @@ impl Slot {
         select.query_map([topic], |row| Ok(Self::new(name.clone(), row.get(0)?, row.get(1)?)))?.collect()
     }
 
-    pub(super) fn is_touched(&self) -> bool {
-        self.records > 0
+    /// What the open transaction adds, if anything.
+    pub(super) fn addition(&self) -> Option<&Addition> {
+        (self.addition.records > 0).then_some(&self.addition)
+    }
+
+    pub(super) fn addition_mut(&mut self) -> &mut Addition {
+        &mut self.addition
     }
 
     pub(super) fn reset(&mut self) {
-        *self = Self::new(self.topic.clone(), self.partition, self.id);
+        drop(self.take());
+        self.coming_end = None;
+    }
+
+    /// Takes out what is to be committed; the next transaction goes on after it.
+    pub(super) fn take(&mut self) -> Option<Addition> {
+        let Addition { topic, partition, id, .. } = &self.addition;
+        let taken = std::mem::replace(self, Self::new(topic.clone(), *partition, *id)).addition;
+        let taken = Some(taken).filter(|addition| addition.records > 0);
+        self.coming_end = taken.as_ref().map(|addition| addition.first_offset + addition.records);
+        taken
+    }
+
+    /// Whether the offset of the transaction's first record has not been foretold.
+    pub(super) fn is_unplaced(&self) -> bool {
+        self.addition.records == 0
+    }
+
+    /// Where the partition will end, while a transaction that adds to it is being committed.
+    pub(super) fn coming_end(&self) -> Option<i64> {
+        self.coming_end
     }
 
     /// Foretells the offset of the transaction's first record, before it is added.
-    pub(super) fn foretell(&mut self, conn: &Connection) -> Result<()> {
-        if self.records == 0 {
-            self.first_offset = conn
-                .prepare_cached("SELECT end FROM partition WHERE id = ?1")
-                .and_then(|mut select| select.query_row([self.id], |row| row.get(0)))
-                .map_err(store(format!("look up the end of {}/{}", self.topic, self.partition)))?;
-        }
-        Ok(())
+    pub(super) fn foretell(&mut self, end: i64) {
+        self.addition.first_offset = end;
+    }
+
+    /// Where the partition ends now.
+    pub(super) fn end(&self, conn: &Connection) -> Result<i64> {
+        let Addition { topic, partition, id, .. } = &self.addition;
+        conn.prepare_cached("SELECT end FROM partition WHERE id = ?1")
+            .and_then(|mut select| select.query_row([id], |row| row.get(0)))
+            .map_err(store(format!("look up the end of {topic}/{partition}")))
     }
 
     /// Adds one record, and says how many bytes of batches this has closed.
@@ -98,7 +135,7 @@ impl Slot {
         }
         self.continues = chunk.is_some_and(|chunk| chunk.index > 0);
         self.builder.push(record);
-        self.records += 1;
+        self.addition.records += 1;
         self.unmarked_records += 1;
         if chunk.is_some() {
             closed += self.seal(compression);
@@ -119,7 +156,7 @@ impl Slot {
         let Sealed { payload, records, max_timestamp } = self.builder.seal(compression);
         let bytes = payload.len();
         let (continues, payload) = (self.continues, Payload::Held(payload));
-        self.sealed.push(Batch { records, max_timestamp, continues, payload });
+        self.addition.batches.push(Batch { records, max_timestamp, continues, payload });
         bytes
     }
 
@@ -128,22 +165,21 @@ impl Slot {
         if self.unmarked_records == 0 {
             return None;
         }
-        self.is_foretold = true;
+        let addition = &mut self.addition;
+        addition.is_foretold = true;
         Some(AppendedRange {
-            topic: self.topic.clone(),
-            partition: self.partition,
-            first_offset: self.first_offset + self.records - self.unmarked_records,
+            topic: addition.topic.clone(),
+            partition: addition.partition,
+            first_offset: addition.first_offset + addition.records - self.unmarked_records,
             records: std::mem::take(&mut self.unmarked_records),
             sent: std::mem::take(&mut self.unmarked_sent),
         })
     }
+}
 
-    pub(super) fn sealed(&self) -> &[Batch] {
-        &self.sealed
-    }
-
-    pub(super) fn sealed_mut(&mut self) -> &mut [Batch] {
-        &mut self.sealed
+impl Addition {
+    pub(super) fn batches_mut(&mut self) -> &mut [Batch] {
+        &mut self.batches
     }
 
     /// Gives the batches their offsets, after the end of the partition.
@@ -171,7 +207,7 @@ impl Slot {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
         let mut base = first;
-        for batch in &self.sealed {
+        for batch in &self.batches {
             let payload = match &batch.payload {
                 Payload::Staged(id) => *id,
                 Payload::Held(bytes) => insert_payload(tx, bytes)?,

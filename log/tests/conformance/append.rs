@@ -89,6 +89,50 @@ pub(crate) fn a_fenced_writer_cannot_stage_its_way_in(fixture: &impl Fixture) {
     assert_values(&*log, &t, 0, &["newer", "newest"]);
 }
 
+pub(crate) fn transactions_are_filled_while_others_are_committed(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 2);
+    let log = fixture.open();
+    let mut writer = log.writer(&fixture.name("w")).unwrap();
+    let (mut wanted, mut marks) = (Vec::new(), Vec::new());
+    for n in 0..20 {
+        // One is larger than what a writer holds in memory.
+        let padding = "x".repeat(if n == 10 { 890_000 } else { 1000 });
+        writer.begin().unwrap();
+        for i in 0..20 {
+            wanted.push(format!("{n}.{i} {padding}"));
+            writer.send(&new(&t, 1, &wanted[wanted.len() - 1])).unwrap();
+        }
+        if n % 3 == 0 {
+            writer.send(&new(&t, 0, "now and then")).unwrap();
+        }
+        marks.extend(writer.mark().unwrap().into_iter().filter(|range| range.partition == 1));
+        writer.submit().unwrap();
+    }
+    writer.settle().unwrap();
+    writer.settle().unwrap();
+    let records = read_from(&*fixture.open(), &t, 1, 0, wanted.len());
+    assert!(texts(&records) == wanted, "another order, or not all");
+    for (range, records) in marks.iter().zip(records.chunks(20)) {
+        assert_eq!(range.first_offset, records[0].offset);
+    }
+    assert_values(&*log, &t, 0, &["now and then"; 7]);
+}
+
+pub(crate) fn an_abort_does_not_take_back_what_was_submitted(fixture: &impl Fixture) {
+    let t = topic(fixture, "t", 1);
+    let log = fixture.open();
+    let mut writer = log.writer(&fixture.name("w")).unwrap();
+    writer.begin().unwrap();
+    writer.send(&new(&t, 0, "submitted")).unwrap();
+    writer.submit().unwrap();
+    writer.begin().unwrap();
+    writer.send(&new(&t, 0, "given up")).unwrap();
+    writer.abort().unwrap();
+    writer.settle().unwrap();
+    append(&mut *writer, &t, 0, &["after"]);
+    assert_values(&*log, &t, 0, &["submitted", "after"]);
+}
+
 pub(crate) fn writers_of_two_ids_append_side_by_side(fixture: &impl Fixture) {
     let (a, b) = (topic(fixture, "a", 1), topic(fixture, "b", 1));
     let log = fixture.open();

@@ -128,6 +128,8 @@ macro_rules! laws {
             an_open_transaction_is_seen_by_nobody
             a_newer_writer_fences_the_older_one
             a_fenced_writer_cannot_stage_its_way_in
+            transactions_are_filled_while_others_are_committed
+            an_abort_does_not_take_back_what_was_submitted
             writers_of_two_ids_append_side_by_side
             a_second_writer_commits_while_the_first_is_busy
             two_writers_of_one_partition_lose_nothing_by_beginning_again

@@ -1,4 +1,5 @@
-//! Chain events: one log transaction each, or several small blocks together while backfilling.
+//! Chain events: one log transaction each, or several small blocks together while backfilling. One is committed while the
+//! next is filled.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -44,6 +45,15 @@ impl Batch {
 impl Leader<'_> {
     /// Publishes steps in order. What is committed when it fails stays published; the rest is aborted by the caller.
     pub(crate) fn publish(&mut self, steps: &[Step]) -> Result<()> {
+        let mut submitted = Vec::new();
+        let published = self.publish_steps(steps, &mut submitted);
+        // Also after a failure: what is on its way may have been committed, and would else be published twice.
+        self.settle(&mut submitted)?;
+        published
+    }
+
+    /// As `publish`, but leaves the last log transaction on its way, with the steps `submitted` in it.
+    fn publish_steps(&mut self, steps: &[Step], submitted: &mut Vec<Done>) -> Result<()> {
         let first = self.next_sequence;
         let connects = steps.iter().enumerate().filter_map(|(i, step)| match step {
             Step::Disconnect(_) => None,
@@ -88,11 +98,11 @@ impl Leader<'_> {
                 }
             }
             if self.is_full(&batch, step) {
-                self.commit(&mut batch)?;
+                self.submit(&mut batch, submitted)?;
             }
         }
         if !batch.done.is_empty() {
-            self.commit(&mut batch)?;
+            self.submit(&mut batch, submitted)?;
         }
         Ok(())
     }
@@ -232,10 +242,23 @@ impl Leader<'_> {
         Ok(())
     }
 
-    /// Commits the batch; only then it is true.
-    fn commit(&mut self, batch: &mut Batch) -> Result<()> {
-        self.writer.commit()?;
-        for done in batch.done.drain(..) {
+    /// Has the batch committed while the next one is filled.
+    fn submit(&mut self, batch: &mut Batch, submitted: &mut Vec<Done>) -> Result<()> {
+        self.settle(submitted)?;
+        self.writer.submit()?;
+        submitted.append(&mut batch.done);
+        batch.bytes = 0;
+        Ok(())
+    }
+
+    /// Waits for what was submitted; only when it is committed it is true.
+    fn settle(&mut self, submitted: &mut Vec<Done>) -> Result<()> {
+        if let Err(error) = self.writer.settle() {
+            // Whether they are published must be learnt from the log.
+            submitted.clear();
+            return Err(error.into());
+        }
+        for done in submitted.drain(..) {
             self.next_sequence += 1;
             self.tracker.advance(&done.step).map_err(|error| Error::Inconsistent(error.to_string()))?;
             let block = done.step.block_ref();
@@ -254,7 +277,6 @@ impl Leader<'_> {
                 status.bytes += done.size;
             });
         }
-        batch.bytes = 0;
         Ok(())
     }
 }

@@ -40,8 +40,12 @@ pub(crate) struct Plan {
     pub(crate) height: i32,
 }
 
+/// A block of no more transactions does not need the room of a whole part.
+const FEW: u64 = 100;
+/// Room for the event that fills a part up, unless it is a large one.
+const PART_SPARE_BYTES: usize = 16 << 10;
+
 /// Encoded transaction events, ready to be sent.
-#[derive(Default)]
 pub(crate) struct Records {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
@@ -64,6 +68,11 @@ pub(crate) struct Encoded<'a> {
 }
 
 impl Records {
+    /// An empty part with room for `bytes`: one that grows is copied over and over.
+    fn with_room(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), entries: Vec::new(), outpoints: Vec::new() }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = Encoded<'_>> {
         let mut value_start = 0;
         let mut outpoints_start = 0;
@@ -167,7 +176,8 @@ impl Encoder {
             BlockReader::new(body.bytes, plan.hash, limits).map_err(unusable)?;
         let block_time = i64::from(plan.header.time) * 1000;
         let mut position = 0;
-        let mut records = Records::default();
+        let room = if block.tx_count() > FEW { PART_BYTES + PART_SPARE_BYTES } else { 0 };
+        let mut records = Records::with_room(room);
         while let Some(raw) = block.next_tx().map_err(unusable)? {
             let spends = match &mut spent {
                 Some(reader) => Some(reader.next_for(&raw).map_err(unusable)?),
@@ -194,7 +204,8 @@ impl Encoder {
                 outpoints_end: records.outpoints.len(),
             });
             if records.bytes.len() >= PART_BYTES
-                && hand_over(Part::Records(std::mem::take(&mut records))).is_err()
+                && hand_over(Part::Records(std::mem::replace(&mut records, Records::with_room(room))))
+                    .is_err()
             {
                 return Ok(());
             }

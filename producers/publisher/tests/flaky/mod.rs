@@ -67,7 +67,7 @@ impl Log for FlakyLog {
     }
     fn writer(&self, transactional_id: &str) -> LogResult<Box<dyn Writer>> {
         let writer = self.log.writer(transactional_id)?;
-        Ok(Box::new(FlakyWriter { writer, chance: self.chance.clone() }))
+        Ok(Box::new(FlakyWriter { writer, chance: self.chance.clone(), is_submitted: false }))
     }
     fn reader(&self, from: &[StartAt]) -> LogResult<Box<dyn Reader>> {
         self.log.reader(from)
@@ -98,6 +98,7 @@ impl Log for FlakyLog {
 struct FlakyWriter {
     writer: Box<dyn Writer>,
     chance: Chance,
+    is_submitted: bool,
 }
 
 fn log_failure(kind: u32) -> sluice_log::Error {
@@ -129,6 +130,17 @@ impl Writer for FlakyWriter {
         self.writer.commit()?;
         // Committed, but the writer never learns of it.
         self.may_fail(1.0)
+    }
+    fn submit(&mut self) -> LogResult<()> {
+        self.may_fail(1.0)?;
+        self.writer.submit()?;
+        self.is_submitted = true;
+        Ok(())
+    }
+    fn settle(&mut self) -> LogResult<()> {
+        self.writer.settle()?;
+        // Committed, but the writer never learns of it.
+        if std::mem::take(&mut self.is_submitted) { self.may_fail(1.0) } else { Ok(()) }
     }
     fn abort(&mut self) -> LogResult<()> {
         self.writer.abort()
