@@ -1,15 +1,17 @@
 //! The event stream, over real sockets: whoever comes back with the last id misses nothing and is told nothing twice.
 #![allow(clippy::unwrap_used)] // clippy does not see helper functions as tests
 
+mod event_stream;
 mod served;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bitcoin::{Address, Network};
+use event_stream::{Fold, Stream, request};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -24,145 +26,8 @@ use sluice_log::chain::ChainLog;
 use sluice_schemas::{Action, ChainEvent, Flavour, MempoolEvent, RemovalReason, Transaction};
 use sluice_test_support::soon;
 
-/// How long a read may wait before the test looks at what else happens.
-const LOOK: Duration = Duration::from_millis(200);
-
 /// Partitions of the log's topics.
 const PARTITIONS: i32 = 3;
-
-/// An event as it came.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Event {
-    id: String,
-    name: String,
-    data: Value,
-}
-
-/// A connection to `/events`.
-struct Stream {
-    reader: BufReader<TcpStream>,
-    status: u16,
-    partial: Event,
-    line: Vec<u8>,
-}
-
-impl Stream {
-    fn open(address: SocketAddr, query: &str, last_id: Option<&str>) -> Self {
-        Self::over(TcpStream::connect(address).unwrap(), query, last_id)
-    }
-
-    fn over(mut socket: TcpStream, query: &str, last_id: Option<&str>) -> Self {
-        socket.set_read_timeout(Some(LOOK)).unwrap();
-        socket.write_all(request(query, last_id).as_bytes()).unwrap();
-        let mut stream =
-            Self { reader: BufReader::new(socket), status: 0, partial: Event::default(), line: Vec::new() };
-        let mut head = Vec::new();
-        while head.last().is_none_or(|line: &String| !line.is_empty()) {
-            if let Some(line) = stream.next_line() {
-                head.push(line.expect("a whole head"));
-            }
-        }
-        stream.status = head[0].split(' ').nth(1).unwrap().parse().unwrap();
-        stream
-    }
-
-    /// The next line; `None` where none came in time, `Some(None)` at the end.
-    fn next_line(&mut self) -> Option<Option<String>> {
-        match self.reader.read_until(b'\n', &mut self.line) {
-            Ok(0) => Some(None),
-            Ok(_) if !self.line.ends_with(b"\n") => Some(None),
-            Ok(_) => {
-                Some(Some(String::from_utf8(std::mem::take(&mut self.line)).unwrap().trim_end().to_owned()))
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    /// The next event; `None` where none came in time, `Some(None)` at the end.
-    fn next(&mut self) -> Option<Option<Event>> {
-        loop {
-            let Some(line) = self.next_line()? else { return Some(None) };
-            match line.split_once(':').map(|(name, value)| (name, value.trim_start())) {
-                Some(("id", id)) => id.clone_into(&mut self.partial.id),
-                Some(("event", name)) => name.clone_into(&mut self.partial.name),
-                Some(("data", data)) => self.partial.data = serde_json::from_str(data).unwrap(),
-                Some(("", _)) => {}
-                None if line.is_empty() && self.partial != Event::default() => {
-                    return Some(Some(std::mem::take(&mut self.partial)));
-                }
-                None if line.is_empty() => {}
-                _ => panic!("{line:?} is no line of an event"),
-            }
-        }
-    }
-
-    /// The next event, which must come.
-    fn must(&mut self) -> Event {
-        soon("an event", || self.next().ok_or("silence")).expect("the stream goes on")
-    }
-
-    fn body(mut self) -> String {
-        let mut body = String::new();
-        while let Err(error) = self.reader.read_to_string(&mut body) {
-            assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
-        }
-        body
-    }
-}
-
-/// HTTP/1.0, so that the answer comes as it is and not in chunks.
-fn request(query: &str, last_id: Option<&str>) -> String {
-    let id = last_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
-    format!("GET /events{query} HTTP/1.0\r\nHost: test\r\n{id}\r\n")
-}
-
-/// What a client makes of the events it is told.
-#[derive(Debug, Default)]
-struct Fold {
-    last_id: Option<String>,
-    /// Action and block of every event, in order.
-    blocks: Vec<(Action, String)>,
-    mempool: BTreeSet<String>,
-    /// Every transaction that came.
-    seen: BTreeSet<String>,
-    /// Whether one may leave that never came.
-    is_filtered: bool,
-    /// With a filter: transactions of blocks, by how often they were connected less how often disconnected.
-    confirmed: BTreeMap<String, i32>,
-}
-
-impl Fold {
-    fn filtered() -> Self {
-        Self { is_filtered: true, ..Self::default() }
-    }
-
-    fn take(&mut self, event: &Event) {
-        let text = |name: &str| event.data[name].as_str().unwrap().to_owned();
-        match event.name.as_str() {
-            "" | "dropped" => {}
-            "connected" => self.block(event, Action::Connected, 1),
-            "disconnected" => self.block(event, Action::Disconnected, -1),
-            "reset" => self.mempool.clear(),
-            "added" => {
-                assert!(self.mempool.insert(text("txid")), "{event:?} came twice");
-                self.seen.insert(text("txid"));
-            }
-            "removed" if self.is_filtered => drop(self.mempool.remove(&text("txid"))),
-            "removed" => assert!(self.mempool.remove(&text("txid")), "{event:?} was not there"),
-            name => panic!("{name}?"),
-        }
-        assert!(event.id.parse::<Cursor>().is_ok(), "{event:?} has no cursor");
-        self.last_id = Some(event.id.clone());
-    }
-
-    fn block(&mut self, event: &Event, action: Action, by: i32) {
-        self.blocks.push((action, event.data["hash"].as_str().unwrap().to_owned()));
-        for txid in event.data["transactions"].as_array().into_iter().flatten() {
-            *self.confirmed.entry(txid.as_str().unwrap().to_owned()).or_default() += by;
-        }
-    }
-}
 
 /// A client that is cut off again and again, after any number of bytes, until it is told to end.
 fn follow_with_cuts(
