@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use sluice_consumer::Projection;
 use sluice_consumer_testkit::{Laws, chain};
 use sluice_indexer::{Projector, Settings};
 use sluice_schemas::Network;
@@ -47,6 +48,13 @@ fn what_is_undone_in_parts_leaves_no_row() {
 #[test]
 fn a_restart_changes_no_row() {
     laws(WHOLE).cases(4).restart();
+}
+
+#[test]
+fn a_rollback_changes_no_row() {
+    assert!(open(tempfile::tempdir().unwrap().path(), WHOLE).rollback());
+    laws(WHOLE).cases(3).rollback();
+    laws(IN_PARTS).cases(2).rollback();
 }
 
 #[test]
