@@ -16,6 +16,19 @@
 //! comes with all transactions of its block, the undo too. The log is a file, or a Kafka cluster; nothing in your code
 //! depends on which.
 //!
+//! A service of your own needs three crates of this repository, and the test kit for its tests:
+//!
+//! ```toml
+//! [dependencies]
+//! sluice-consumer = { path = "../chainsluice/consumers/sdk" }
+//! sluice-schemas = { path = "../chainsluice/schemas" }         # the events
+//! sluice-runtime = { path = "../chainsluice/runtime" }         # options, health, shutdown
+//! clap = { version = "4", features = ["derive", "env"] }
+//!
+//! [dev-dependencies]
+//! sluice-consumer-testkit = { path = "../chainsluice/consumers/testkit" }
+//! ```
+//!
 //! `sluice up` makes such a file without a node, out of the built-in simulator. Here the test kit makes one from a script,
 //! so that what follows is run by this crate's tests:
 //!
@@ -113,6 +126,12 @@
 //!         std::fs::write(&new, bytes)?;
 //!         Ok(std::fs::rename(&new, &self.file)?)
 //!     }
+//!
+//!     fn rollback(&mut self) -> bool {
+//!         // Called where the log went away in the middle of a block: what was applied of it is forgotten.
+//!         let stored = Self::open(self.file.clone(), self.script.clone());
+//!         stored.map(|stored| *self = stored).is_ok()
+//!     }
 //! }
 //!
 //! # fn main() -> Result<(), BoxError> {
@@ -128,12 +147,15 @@
 //! let mut received = Received::open(folder.path().join("bob"), bob)?;
 //! sluice_consumer_testkit::project(&log.chain, &mut received)?;
 //! assert_eq!(received.satoshis, 2_500);            // the 1,000 were undone
+//! assert!(received.rollback());
+//! assert_eq!(received.satoshis, 2_500);            // all was committed
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Kill it at any moment and start it again: it goes on after the last commit, and nothing is counted twice or left out. A
-//! change says the position that your state must have `before`; a database that several processes can reach should compare
+//! Kill it at any moment and start it again: it goes on after the last commit, and nothing is counted twice or left out.
+//! `rollback` does without a new start what that does; where it is left out, a broker that is away for long in the middle
+//! of a block ends the process. A change says the position that your state must have `before`; a database that several processes can reach should compare
 //! it in its transaction.
 //!
 //! ## Run it
