@@ -16,16 +16,22 @@ use crate::worker::{How, READY};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A backfill that has been watched.
-struct Watched {
+pub(crate) struct Watched {
     /// Transactions a second of the whole process, from its start until the last block could be read.
-    whole: f64,
+    pub(crate) whole: f64,
     /// From the first blocks that could be read on: without the time to connect, and to become the leader.
     steady: f64,
-    usage: Usage,
+    pub(crate) usage: Usage,
 }
 
 /// Watches a producer until the log has the height.
-fn watch(mut producer: Process, began: Instant, log: &Log, height: i32, transactions: u64) -> Watched {
+pub(crate) fn watch(
+    mut producer: Process,
+    began: Instant,
+    log: &Log,
+    height: i32,
+    transactions: u64,
+) -> Watched {
     let mut progress = Progress::of(log);
     let mut first: Option<(Instant, i64)> = None;
     let mut last = Instant::now();
@@ -68,7 +74,7 @@ pub(crate) fn from_node(setting: &mut Setting, kind: Kind) -> Vec<Line> {
         Kind::Kafka => "backfill-kafka",
     };
     let (url, height) = (setting.chain().url(), setting.chain().height());
-    let transactions: u64 = setting.chain().counts.iter().sum();
+    let transactions = setting.chain().transactions();
     let block_bytes = setting.chain().bytes;
     let start = |log: &Log| {
         let mut command = Command::new(binary("sluice-producer"));

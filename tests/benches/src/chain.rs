@@ -1,4 +1,4 @@
-//! A node with a long chain of payments, made once and kept.
+//! A node with a long chain of payments, made once and kept: Bitcoin SV's, or Bitcoin Core's.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Amount, Block, Transaction, TxOut};
 use serde_json::json;
-use sluice_test_support::{Parent, Rpc, Salt, Wallet, block_on};
+use sluice_test_support::{Flavour, Parent, Rpc, Salt, Wallet, block_on};
 
 use crate::signing::{Coin, Keys};
 
@@ -19,8 +19,12 @@ const FUNDS: usize = 40;
 const SPREAD: u64 = 1_000;
 /// Blocks until a coinbase may be spent.
 const MATURITY: usize = 100;
-/// Transactions in blocks, one after the other and again.
-const BLOCK_TRANSACTIONS: [usize; 4] = [4_000, 8_000, 12_000, 16_000];
+/// Payments in blocks, one after the other and again.
+const BSV_PAYMENTS: [usize; 4] = [4_000, 8_000, 12_000, 16_000];
+/// The same on Bitcoin, where a block of some 5,900 is full.
+const BTC_PAYMENTS: [usize; 4] = [2_000, 4_000, 5_000, 5_500];
+/// Transactions of `SPREAD` outputs that fit into one block of Bitcoin.
+const BTC_SPREADS: usize = FUNDS / 2;
 /// Payments made at once; none of them spends another of them.
 const AT_ONCE: usize = 4_000;
 /// User and password that `run-node.sh` gives a node.
@@ -39,18 +43,22 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// Starts the node, and makes its chain where there is none yet.
-    pub(crate) fn start(transactions: usize) -> Self {
+    pub(crate) fn start(flavour: Flavour, transactions: usize) -> Self {
         let cache = std::env::var("SLUICE_CACHE").expect("tests/benches/run sets it");
-        let dir = Path::new(&cache).join(format!("bench-chain-{VERSION}-{transactions}"));
+        let name = match flavour {
+            Flavour::Btc => format!("bench-chain-core-{VERSION}-{transactions}"),
+            Flavour::Bsv => format!("bench-chain-{VERSION}-{transactions}"),
+        };
+        let dir = Path::new(&cache).join(name);
         let made = dir.join("counts.json");
         if !made.exists() {
             let _ = std::fs::remove_dir_all(&dir);
-            let address = start_node(&dir);
-            let counts = make(&rpc(&address), transactions);
+            let address = start_node(flavour, &dir);
+            let counts = make(&rpc(&address), flavour, transactions);
             std::fs::write(&made, json!(counts).to_string()).unwrap();
-            run_node("stop", &dir);
+            run_node(&["stop"], &dir);
         }
-        let address = start_node(&dir);
+        let address = start_node(flavour, &dir);
         let counts: Vec<(u64, u64)> = serde_json::from_slice(&std::fs::read(&made).unwrap()).unwrap();
         Self {
             dir,
@@ -62,7 +70,27 @@ impl Chain {
 
     /// With user and password.
     pub(crate) fn url(&self) -> String {
-        format!("http://{USER}:{PASSWORD}@{}", self.address)
+        format!("http://{}@{}", Self::credentials(), self.address)
+    }
+
+    /// Host and port of its RPC and REST.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// User and password, as `bitcoind` takes them.
+    pub(crate) fn credentials() -> String {
+        format!("{USER}:{PASSWORD}")
+    }
+
+    /// Transactions of all blocks.
+    pub(crate) fn transactions(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        run_node(&["pid"], &self.dir).trim().parse().expect("it runs")
     }
 
     pub(crate) fn height(&self) -> i32 {
@@ -72,24 +100,25 @@ impl Chain {
 
 impl Drop for Chain {
     fn drop(&mut self) {
-        run_node("stop", &self.dir);
+        run_node(&["stop"], &self.dir);
     }
 }
 
-fn run_node(command: &str, dir: &Path) -> String {
+fn run_node(command: &[&str], dir: &Path) -> String {
     let mut run = Command::new(std::env::var("SLUICE_TEST_RUN_NODE").expect("tests/benches/run sets it"));
-    run.arg(command);
-    if command == "start" {
-        run.arg("bsv");
-    }
-    let output = run.arg(dir).env("RPC_AUTH", "password").env("STOP_WAIT", "120").output().unwrap();
+    run.args(command).arg(dir).env("RPC_AUTH", "password").env("STOP_WAIT", "120");
+    let output = run.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Host and port of its RPC.
-fn start_node(dir: &Path) -> String {
-    let said = run_node("start", dir);
+fn start_node(flavour: Flavour, dir: &Path) -> String {
+    let kind = match flavour {
+        Flavour::Btc => "core",
+        Flavour::Bsv => "bsv",
+    };
+    let said = run_node(&["start", kind], dir);
     let url = said.lines().find_map(|line| line.strip_prefix("RPC_URL=")).expect("it says its address");
     url.trim_start_matches("http://").to_owned()
 }
@@ -116,7 +145,7 @@ impl Making<'_> {
     }
 }
 
-fn make(rpc: &Rpc, transactions: usize) -> Vec<(u64, u64)> {
+fn make(rpc: &Rpc, flavour: Flavour, transactions: usize) -> Vec<(u64, u64)> {
     eprintln!("   making a chain of {transactions} payments, once");
     let hash = rpc.try_call("getblockhash", json!([0])).unwrap();
     let genesis = Parent { hash: hash.as_str().unwrap().parse().unwrap(), height: 0, times: vec![] };
@@ -124,13 +153,17 @@ fn make(rpc: &Rpc, transactions: usize) -> Vec<(u64, u64)> {
     let funds: Vec<Block> = (0..FUNDS).map(|_| making.add(vec![])).collect();
     (0..MATURITY).for_each(|_| drop(making.add(vec![])));
 
-    let keys = Keys::new();
+    let keys = Keys::new(flavour);
     let spread = spread(&keys, &funds);
-    let mut coins: VecDeque<Coin> = spread.iter().flat_map(Keys::coins).collect();
-    making.add(spread);
+    let mut coins: VecDeque<Coin> = spread.iter().flat_map(|tx| keys.coins(tx)).collect();
+    let (spreads, sizes) = match flavour {
+        Flavour::Btc => (BTC_SPREADS, BTC_PAYMENTS),
+        Flavour::Bsv => (FUNDS, BSV_PAYMENTS),
+    };
+    spread.chunks(spreads).for_each(|spread| drop(making.add(spread.to_vec())));
 
     let mut made = 0;
-    for size in BLOCK_TRANSACTIONS.iter().cycle() {
+    for size in sizes.iter().cycle() {
         let size = (*size).min(transactions - made);
         if size == 0 {
             break;

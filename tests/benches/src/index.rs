@@ -18,20 +18,22 @@ use crate::worker::How;
 const BATCH: Batch = Batch { changes: 100_000, bytes: 1 << 30, time: Duration::from_secs(20) };
 
 /// An index that was built.
-struct Built {
+pub(crate) struct Built {
     /// Transactions a second, until everything is durable.
     rate: f64,
     /// Bytes on disk for each.
     bytes_each: f64,
     /// Microseconds of processor time for each.
     cpu_us: f64,
-    usage: Usage,
+    /// The whole process, from its start to its end.
+    pub(crate) took: Duration,
+    pub(crate) usage: Usage,
 }
 
-fn build(log: &Log) -> Built {
+pub(crate) fn build(log: &Log) -> Built {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg("index").args(log.options());
-    let (_, usage, said) = Process::start(&mut command, &log.dir.join("index.log")).wait();
+    let (took, usage, said) = Process::start(&mut command, &log.dir.join("index.log")).wait();
     let last = said.lines().last().unwrap_or_default();
     let [seconds, transactions, bytes] = last.split(' ').collect::<Vec<_>>()[..] else { panic!("{said}") };
     let transactions: f64 = transactions.parse().unwrap();
@@ -39,6 +41,7 @@ fn build(log: &Log) -> Built {
         rate: transactions / seconds.parse::<f64>().unwrap(),
         bytes_each: bytes.parse::<f64>().unwrap() / transactions,
         cpu_us: usage.cpu_secs * 1e6 / transactions,
+        took,
         usage,
     }
 }

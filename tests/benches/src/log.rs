@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use sluice_log::chain::ChainLog;
 use sluice_schemas::{Codec, Topics};
 
+use crate::setting::disk_bytes;
+
 /// Where events go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -27,6 +29,12 @@ impl Log {
         let data = self.dir.join("data").display().to_string();
         let [log, prefix] = [self.url.clone(), self.prefix.clone()];
         ["--data-dir".into(), data, "--log".into(), log, "--prefix".into(), prefix]
+    }
+
+    /// Bytes on disk, of a log in SQLite.
+    pub(crate) fn bytes(&self) -> u64 {
+        let files = ["log.db", "log.db-wal", "log.db-shm"];
+        files.iter().map(|name| disk_bytes(&self.dir.join(name))).sum()
     }
 
     pub(crate) fn open(&self) -> ChainLog {

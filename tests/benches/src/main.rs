@@ -8,6 +8,7 @@ mod backfill;
 mod broker;
 mod chain;
 mod codec;
+mod electrs;
 mod etl;
 mod huge;
 mod index;
@@ -66,7 +67,7 @@ struct Options {
 /// Measures a row.
 type Measure = fn(&mut Setting) -> Vec<table::Line>;
 
-const ROWS: [(&str, Measure); 14] = [
+const ROWS: [(&str, Measure); 15] = [
     ("codec", codec::row),
     ("backfill-sqlite", |setting| backfill::from_node(setting, log::Kind::Sqlite)),
     ("backfill-kafka", |setting| backfill::from_node(setting, log::Kind::Kafka)),
@@ -78,6 +79,7 @@ const ROWS: [(&str, Measure); 14] = [
     ("lookup-kafka", |setting| lookup::row(setting, log::Kind::Kafka)),
     ("index-sqlite", |setting| index::row(setting, log::Kind::Sqlite)),
     ("index-kafka", |setting| index::row(setting, log::Kind::Kafka)),
+    ("index-electrs", electrs::row),
     ("latency-sqlite", |setting| latency::row(setting, log::Kind::Sqlite)),
     ("latency-kafka", |setting| latency::row(setting, log::Kind::Kafka)),
     ("huge", huge::row),

@@ -18,6 +18,13 @@ pub(crate) struct Usage {
     pub(crate) peak_bytes: u64,
 }
 
+impl Usage {
+    /// What this took, and then another one.
+    pub(crate) fn then(self, other: Self) -> Self {
+        Self { cpu_secs: self.cpu_secs + other.cpu_secs, peak_bytes: self.peak_bytes.max(other.peak_bytes) }
+    }
+}
+
 /// A running process, killed on drop.
 pub(crate) struct Process {
     child: Child,
@@ -49,8 +56,7 @@ impl Process {
             panic!("it ended: {status}\n{}", self.output());
         }
         self.look();
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        Usage { cpu_secs: ticks(&stat, [13, 14]), peak_bytes: self.peak_bytes }
+        Usage { cpu_secs: cpu_secs(self.child.id()), peak_bytes: self.peak_bytes }
     }
 
     fn look(&mut self) {
@@ -79,8 +85,19 @@ impl Process {
 
     /// SIGTERM, and waits for the end.
     pub(crate) fn stop(mut self) {
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        self.terminate();
         self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and waits for the end, which must be a good one. What it took until then.
+    pub(crate) fn end(self) -> Usage {
+        self.terminate();
+        let (_, usage, _) = self.wait();
+        usage
+    }
+
+    fn terminate(&self) {
+        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
     }
 }
 
@@ -95,7 +112,12 @@ impl Drop for Process {
 
 /// Processor time of this process.
 pub(crate) fn own_cpu_secs() -> f64 {
-    ticks(&std::fs::read_to_string("/proc/self/stat").unwrap(), [13, 14])
+    cpu_secs(std::process::id())
+}
+
+/// Processor time of a process so far.
+pub(crate) fn cpu_secs(pid: u32) -> f64 {
+    ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap(), [13, 14])
 }
 
 /// Processor time of all children that have ended.

@@ -1,19 +1,24 @@
-//! What the rows share: the directory, the node with its chain, the broker. Started when first asked for.
+//! What the rows share: the directory, the nodes with their chains, the broker. Started when first asked for.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use sluice_test_support::Dir;
+use sluice_test_support::{Dir, Flavour};
 
 use crate::broker::Broker;
 use crate::chain::Chain;
 use crate::etl::Exported;
 use crate::log::{Kind, Log};
 
+/// The unit in which the system counts what a file takes (`st_blocks`).
+const BLOCK_BYTES: u64 = 512;
+
 /// What the rows share.
 pub(crate) struct Setting {
     pub(crate) runs: usize,
     pub(crate) transactions: usize,
     chain: Option<Chain>,
+    core: Option<Chain>,
     broker: Option<Broker>,
     next: usize,
     /// The newest log of each kind that holds the chain.
@@ -30,6 +35,7 @@ impl Setting {
             runs,
             transactions,
             chain: None,
+            core: None,
             broker: None,
             next: 0,
             filled: [None, None],
@@ -42,9 +48,16 @@ impl Setting {
         self.dir.path()
     }
 
+    /// Bitcoin SV's.
     pub(crate) fn chain(&mut self) -> &Chain {
         let transactions = self.transactions;
-        self.chain.get_or_insert_with(|| Chain::start(transactions))
+        self.chain.get_or_insert_with(|| Chain::start(Flavour::Bsv, transactions))
+    }
+
+    /// Bitcoin Core's.
+    pub(crate) fn core(&mut self) -> &Chain {
+        let transactions = self.transactions;
+        self.core.get_or_insert_with(|| Chain::start(Flavour::Btc, transactions))
     }
 
     pub(crate) fn broker(&mut self) -> &Broker {
@@ -77,6 +90,14 @@ impl Setting {
 /// A binary of the product.
 pub(crate) fn binary(name: &str) -> PathBuf {
     PathBuf::from(std::env::var("SLUICE_TEST_BIN_DIR").expect("tests/benches/run sets it")).join(name)
+}
+
+/// What a file, or all files in a directory, take on the disk; nothing where there is none.
+pub(crate) fn disk_bytes(path: &Path) -> u64 {
+    match std::fs::read_dir(path) {
+        Ok(entries) => entries.map(|entry| disk_bytes(&entry.unwrap().path())).sum(),
+        Err(_) => std::fs::metadata(path).map_or(0, |file| file.blocks() * BLOCK_BYTES),
+    }
 }
 
 pub(crate) fn median(values: &[f64]) -> f64 {
