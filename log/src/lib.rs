@@ -13,6 +13,7 @@ pub mod chain;
 pub mod chunk;
 mod error;
 mod headers;
+#[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod sqlite;
 
@@ -295,7 +296,13 @@ pub fn open(url: &str) -> Result<Arc<dyn Log>> {
         return Ok(Arc::new(sqlite::SqliteLog::open(path.trim_start_matches("//"))?));
     }
     if url.starts_with("kafka://") {
+        #[cfg(feature = "kafka")]
         return Ok(Arc::new(kafka::KafkaLog::connect(url)?));
+        #[cfg(not(feature = "kafka"))]
+        return Err(Error::Url {
+            url: "kafka:".into(),
+            reason: "this program was built without Kafka".into(),
+        });
     }
     Err(Error::Url { url: url.to_owned(), reason: "it starts with neither sqlite: nor kafka://".into() })
 }
