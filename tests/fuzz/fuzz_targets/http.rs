@@ -1,72 +1,181 @@
-//! Requests to the HTTP API as anybody might send them: never a panic, never an internal error.
+//! Requests to the indexer's server as anybody might send them: never a panic, never an internal error.
 #![no_main]
 
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Method, Request, StatusCode, Uri};
+use axum::http::{Method, Request, StatusCode, header};
+use axum::response::Response;
+use http_body_util::BodyExt;
+use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use sluice_consumer_testkit::{TestLog, chain, pay, project};
-use sluice_indexer::api::{Limits, paths, router};
-use sluice_indexer::{Projector, Settings};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use sluice_consumer_testkit::{TestLog, chain, data, pay, project, split};
+use sluice_indexer::api::{self, Limits, Node, Operation};
+use sluice_indexer::{Projector, Settings, events, pages};
+use sluice_runtime::node::{Credentials, NodeAddress};
+use sluice_runtime::shutdown::Shutdown;
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
+
+/// Every parameter that any page takes.
+const PARAMETERS: &str = "from={from}&start={start}&inputs={inputs}&outputs={outputs}&after={after}&q={q}";
+/// How long a stream of events may take to say its first: at the end of the log there is none.
+const FIRST_EVENT: Duration = Duration::from_millis(5);
+
+/// What is put into a path or a query.
+#[derive(Debug, Arbitrary)]
+enum Part<'a> {
+    Known(u8),
+    Number(i64),
+    /// What says where a client of `/events` left off.
+    Cursor {
+        sequence: i64,
+        block: u8,
+        mempool: Option<(i64, i64)>,
+    },
+    /// Where a list goes on.
+    Place(i64, i64),
+    Text(&'a str),
+}
+
+#[derive(Debug, Arbitrary)]
+struct Asked<'a> {
+    operation: u8,
+    /// Another method than the one that is expected there.
+    method: Option<bool>,
+    parts: [Part<'a>; 7],
+    /// Texts as they are: most are no part of a URL then.
+    is_raw: bool,
+    known_tag: Option<&'a str>,
+    last_event: Option<Part<'a>>,
+    body: &'a [u8],
+}
 
 struct Served {
     runtime: Runtime,
     router: Router,
-    paths: Vec<&'static str>,
-    /// What is there: hashes, ids, an address.
+    operations: Vec<Operation>,
+    /// What is there: hashes, ids, addresses.
     known: Vec<String>,
     _log: TestLog,
 }
 
-fn served() -> &'static Mutex<Served> {
-    static SERVED: OnceLock<Mutex<Served>> = OnceLock::new();
-    SERVED.get_or_init(|| {
-        let script = chain().mined_by("alice", []).block([pay("alice", "bob", 500_000)]).reorg(1).blocks(3);
+impl Served {
+    fn start() -> Self {
+        let script = chain()
+            .mined_by("alice", [])
+            .blocks(2)
+            .block([pay("alice", "bob", 500_000), split("alice", 60), data("alice", b"<b>hello</b>")])
+            .takeover()
+            .added([pay("bob", "carol", 5_000)])
+            .reorg(1)
+            .blocks(3)
+            .added([pay("carol", "bob", 1_000)]);
         let log = script.build();
         let directory = tempfile::tempdir().expect("a directory").keep();
         let mut projector =
             Projector::open(log.chain.clone(), &directory, Settings::default()).expect("an index");
         project(&log.chain, &mut projector).expect("a sound log");
-        let mut known = vec!["mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8".to_owned(), "0".into(), "25".into()];
-        known.extend(log.best_chain().map(|event| event.hash.to_string()));
-        for event in log.best_chain() {
-            let transactions = log.chain.transactions(event).expect("its transactions");
-            known.extend(transactions.map(|tx| tx.expect("one").transaction.txid.to_string()));
-        }
-        let router = router(projector.index().clone(), None, Limits::default());
+        let index = projector.index().clone();
         let runtime = Runtime::new().expect("a runtime");
-        let paths = paths().chain(["/reorgs?limit={limit}", "/{anything}"]).collect();
-        Mutex::new(Served { runtime, router, paths, known, _log: log })
-    })
+        // Nobody listens at the discard port: what is sent on to the node is refused there, with no internal error.
+        let node = NodeAddress {
+            url: "http://127.0.0.1:9".parse().expect("a URL"),
+            credentials: Credentials::UserPassword { user: "user".into(), password: "password".into() },
+        };
+        let router = api::router(index.clone(), Some(Node::new(node)), Limits::default())
+            .merge(events::router(index.clone(), Shutdown::default(), 16))
+            .merge(pages::router(index));
+        Self { runtime, router, operations: operations(), known: known(&log), _log: log }
+    }
+
+    fn text(&self, part: &Part<'_>, is_raw: bool) -> String {
+        let known = |choice: u8| &self.known[usize::from(choice) % self.known.len()];
+        let text = match part {
+            Part::Known(choice) => known(*choice).clone(),
+            Part::Number(number) => number.to_string(),
+            Part::Cursor { sequence, block, mempool: None } => format!("{sequence}.{}", known(*block)),
+            Part::Cursor { sequence, block, mempool: Some((epoch, number)) } => {
+                format!("{sequence}.{}.{epoch}.{number}", known(*block))
+            }
+            Part::Place(height, position) => format!("{height}.{position}"),
+            Part::Text(text) => (*text).to_owned(),
+        };
+        if is_raw { text } else { utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string() }
+    }
+
+    /// `None` where it is no request at all.
+    fn request(&self, asked: &Asked<'_>) -> Option<Request<Body>> {
+        let operation = &self.operations[usize::from(asked.operation) % self.operations.len()];
+        let mut parts = asked.parts.iter();
+        let path = operation.path(|_| self.text(parts.next().expect("no path has more"), asked.is_raw));
+        let method = match asked.method {
+            None => operation.method.clone(),
+            Some(true) => Method::HEAD,
+            Some(false) => Method::POST,
+        };
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(tag) = asked.known_tag {
+            request = request.header(header::IF_NONE_MATCH, tag);
+        }
+        if let Some(last) = &asked.last_event {
+            request = request.header("last-event-id", self.text(last, true));
+        }
+        request.body(Body::from(asked.body.to_vec())).ok()
+    }
+
+    fn ask(&self, request: Request<Body>) {
+        let asked = format!("{} {}", request.method(), request.uri());
+        let response =
+            self.runtime.block_on(self.router.clone().oneshot(request)).expect("a router does not fail");
+        assert_ne!(response.status(), StatusCode::INTERNAL_SERVER_ERROR, "{asked}");
+        self.runtime.block_on(read(response));
+    }
 }
 
-fuzz_target!(|input: (u8, bool, u8, u8, &str, &[u8])| {
-    let (path, is_post, first, second, text, body) = input;
-    let served = served().lock().expect("no request has panicked");
-    let mut parts = [first, second].into_iter().map(|choice| match served.known.get(usize::from(choice)) {
-        Some(known) => known.as_str(),
-        None => text,
-    });
-    let named = served.paths[usize::from(path) % served.paths.len()].split('/');
-    let asked: Vec<_> = named
-        .map(|part| match part.split_once('{') {
-            Some((before, _)) => format!("{before}{}", parts.next().unwrap_or_default()),
-            None => part.to_owned(),
-        })
-        .collect();
-    let asked = asked.join("/");
-    drop(parts);
-    let Ok(uri) = Uri::try_from(asked) else { return };
-    let method = if is_post { Method::POST } else { Method::GET };
-    let tag = String::from_utf8_lossy(body).into_owned();
-    let request = Request::builder().method(method).uri(uri).header("if-none-match", tag);
-    let Ok(request) = request.body(Body::from(body.to_vec())) else { return };
-    let response = served.runtime.block_on(served.router.clone().oneshot(request)).expect("infallible");
-    assert_ne!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    let body = axum::body::to_bytes(response.into_body(), 1 << 26);
-    served.runtime.block_on(body).expect("an answer does not break off");
+/// Every request that the server takes, and one that it does not.
+fn operations() -> Vec<Operation> {
+    let get = |template| Operation { method: Method::GET, template };
+    let pages = pages::paths().flat_map(|path| [path.to_owned(), format!("{path}?{PARAMETERS}")]);
+    let pages = pages.chain(["/{anything}".to_owned()]).map(get);
+    api::operations().into_iter().chain(pages).collect()
+}
+
+fn known(log: &TestLog) -> Vec<String> {
+    let mut known =
+        vec!["mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8".to_owned(), "style.css".into(), "blocks".into()];
+    for event in log.best_chain() {
+        known.push(event.hash.to_string());
+        for item in log.chain.transactions(event).expect("its transactions") {
+            let transaction = item.expect("one").transaction;
+            known.push(transaction.txid.to_string());
+            known.extend(transaction.outputs.into_iter().take(2).filter_map(|output| output.address));
+        }
+    }
+    known.extend(log.mempool().iter().map(ToString::to_string));
+    known
+}
+
+/// Reads an answer; of a stream of events, which has no end, the first.
+async fn read(response: Response) {
+    let media = response.headers().get(header::CONTENT_TYPE).map(|media| media.as_bytes().to_vec());
+    let mut body = response.into_body();
+    if media.is_some_and(|media| media.starts_with(b"text/event-stream")) {
+        let _ = tokio::time::timeout(FIRST_EVENT, body.frame()).await;
+        return;
+    }
+    while let Some(frame) = body.frame().await {
+        frame.expect("an answer does not break off");
+    }
+}
+
+fuzz_target!(|asked: Asked<'_>| {
+    static SERVED: OnceLock<Mutex<Served>> = OnceLock::new();
+    let served = SERVED.get_or_init(|| Mutex::new(Served::start())).lock().expect("nothing has panicked");
+    if let Some(request) = served.request(&asked) {
+        served.ask(request);
+    }
 });

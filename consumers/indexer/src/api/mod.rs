@@ -40,6 +40,7 @@ use axum::routing::{MethodRouter, get, post};
 use serde::de::DeserializeOwned;
 
 pub use node::Node;
+pub use openapi::{Operation, operations};
 
 use crate::Index;
 use error::Error;
@@ -117,11 +118,6 @@ pub fn router(index: Index, node: Option<Node>, limits: Limits) -> Router {
 /// Limits what may be asked of a router, and lets pages of other origins ask (CORS). `router` has it already.
 pub fn guarded(router: Router) -> Router {
     router.layer(from_fn(serve::around))
-}
-
-/// Every path, as `openapi.json` has it: `/block/{hash}/txid/{index}`.
-pub fn paths() -> impl Iterator<Item = &'static str> {
-    routes().into_iter().map(|(path, _)| path)
 }
 
 /// Every path, and what answers it.

@@ -31,7 +31,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use maud::Markup;
 use serde::Deserialize;
 use sluice_schemas::{Flavour, Network};
@@ -49,17 +49,29 @@ const PAGES_AT_ONCE: usize = 8;
 
 /// The pages of an index, to be merged into its server.
 pub fn router(index: Index) -> Router {
-    Router::new()
-        .route("/", get(home))
-        .route("/pipeline", get(pipeline))
-        .route("/explorer/search", get(search))
-        .route("/explorer/block/{hash}", get(block))
-        .route("/explorer/tx/{txid}", get(transaction))
-        .route("/explorer/tx/{txid}/script/{vout}", get(script))
-        .route("/explorer/address/{address}", get(address))
-        .route("/explorer/scripthash/{hash}", get(script_hash))
-        .route("/explorer/assets/{name}", get(assets::serve))
-        .with_state(Pages::of(index))
+    let router =
+        routes().into_iter().fold(Router::new(), |router, (path, method)| router.route(path, method));
+    router.with_state(Pages::of(index))
+}
+
+/// Every path that has a page: `/explorer/block/{hash}`.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    routes().into_iter().map(|(path, _)| path)
+}
+
+/// Every path, and what makes its page.
+fn routes() -> [(&'static str, MethodRouter<Pages>); 9] {
+    [
+        ("/", get(home)),
+        ("/pipeline", get(pipeline)),
+        ("/explorer/search", get(search)),
+        ("/explorer/block/{hash}", get(block)),
+        ("/explorer/tx/{txid}", get(transaction)),
+        ("/explorer/tx/{txid}/script/{vout}", get(script)),
+        ("/explorer/address/{address}", get(address)),
+        ("/explorer/scripthash/{hash}", get(script_hash)),
+        ("/explorer/assets/{name}", get(assets::serve)),
+    ]
 }
 
 /// What pages are made from.

@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use axum::http::Method;
 use bitcoin::consensus::deserialize;
 use bitcoin::{Address, Block, MerkleBlock, Network};
 use proptest::prelude::*;
@@ -16,7 +17,7 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 use sluice_consumer_testkit::{Script, chain, data, pay, returned, script_of, split};
 use sluice_indexer::ScriptHash;
-use sluice_indexer::api::{Limits, paths};
+use sluice_indexer::api::{Limits, Operation, operations};
 use sluice_schemas::{Flavour, Network as Chain};
 
 use server::{Server, at_once};
@@ -435,19 +436,15 @@ fn whatever_is_asked_is_answered_or_refused_with_a_reason() {
         proptest::collection::vec(any::<u8>(), 0..40)
             .prop_map(|bytes| bytes.iter().map(|byte| format!("%{byte:02x}")).collect::<String>()),
     ];
-    // `POST` alone has these.
-    let paths = paths().filter(|path| !["/tx", "/txs/package"].contains(path));
-    let paths: Vec<_> = paths.chain(["/reorgs?limit={limit}", "/{anything}"]).collect();
-    let asked = (proptest::sample::select(paths), [part.clone(), part]);
+    let mut asked = operations();
+    asked.retain(|operation| operation.method == Method::GET);
+    asked.push(Operation { method: Method::GET, template: "/{anything}".into() });
+    let asked = (proptest::sample::select(asked), proptest::collection::vec(part, 5));
     let mut runner = TestRunner::new(Config { cases: 600, failure_persistence: None, ..Config::default() });
     runner
-        .run(&asked, |(path, parts)| {
-            let mut parts = parts.iter();
-            let named = path.split('/').map(|part| match part.split_once('{') {
-                Some((before, _)) => format!("{before}{}", parts.next().unwrap()),
-                None => part.to_owned(),
-            });
-            let path = named.collect::<Vec<_>>().join("/");
+        .run(&asked, |(operation, parts)| {
+            let mut parts = parts.into_iter();
+            let path = operation.path(|_| parts.next().expect("no request has more"));
             let answer = server.get(&path);
             prop_assert!([200, 400, 404].contains(&answer.status), "{}: {}", answer.status, answer.text());
             prop_assert!(answer.status == 200 || !answer.text().is_empty());
