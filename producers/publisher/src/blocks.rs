@@ -10,12 +10,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use sluice_chain::{Block, BlockRef, Step};
 use sluice_log::{AppendedRange, NewRecord};
 use sluice_mempool::{BlockEffect, TipTime};
-use sluice_schemas::{Action, ChainEvent, Flavour, PartitionRange, Phase, topics};
+use sluice_schemas::{Action, ChainEvent, Flavour, PartitionRange, Phase, StatusKind, topics};
 use tracing::trace;
 
 use crate::error::{Error, Result};
 use crate::fetch::{Part, Plan, READ_AHEAD_BLOCKS};
 use crate::leader::{Leader, now_ms};
+use crate::status::News;
 
 /// How long the publisher waits for a part of a body before it looks after its lead again.
 const PART_WAIT: std::time::Duration = std::time::Duration::from_millis(200);
@@ -81,6 +82,9 @@ impl Leader<'_> {
             if batch.done.is_empty() {
                 batch = Batch::new();
                 self.writer.begin()?;
+            }
+            if self.heartbeat_is_due() {
+                batch.bytes += self.send_status(StatusKind::Heartbeat, News::default())?;
             }
             let sequence = first + i as i64;
             match step {

@@ -142,8 +142,7 @@ impl<'a> Leader<'a> {
         if self.failures > 0 {
             self.source_recovered()?;
         }
-        if now >= self.next_heartbeat {
-            self.next_heartbeat = now + self.config.heartbeat_interval;
+        if self.heartbeat_is_due() {
             self.tell(StatusKind::Heartbeat, News::default())?;
         }
         if backlog {
@@ -261,8 +260,7 @@ impl<'a> Leader<'a> {
             self.check()?;
             std::thread::sleep(Duration::from_millis(20));
         }
-        if Instant::now() >= self.next_heartbeat {
-            self.next_heartbeat = Instant::now() + self.config.heartbeat_interval;
+        if self.heartbeat_is_due() {
             self.tell(StatusKind::Heartbeat, News::default())?;
         }
         self.next_poll = Instant::now();
@@ -288,6 +286,16 @@ impl<'a> Leader<'a> {
             return Err(Error::LeadLost);
         }
         Ok(())
+    }
+
+    /// Whether a heartbeat is to be told now. The next one is due a while later.
+    pub(crate) fn heartbeat_is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let is_due = now >= self.next_heartbeat;
+        if is_due {
+            self.next_heartbeat = now + self.config.heartbeat_interval;
+        }
+        is_due
     }
 
     /// Publishes a status event in a log transaction of its own.
