@@ -3,6 +3,7 @@
 
 mod browser;
 mod site;
+mod trouble;
 
 use bitcoin::hashes::Hash as _;
 use bitcoin::{Amount, PubkeyHash, ScriptBuf, TxOut};
@@ -292,23 +293,6 @@ fn a_page_says_where_a_transaction_or_block_is_now() {
     assert!(nobody.contains("Nothing on this chain or in its mempool pays or spends it"), "{nobody}");
     let malformed = site.get("/explorer/address/nonsense");
     assert!(malformed.status == 400 && malformed.text().contains("is no address of this network"));
-}
-
-#[test]
-fn each_page_says_that_the_producer_is_silent_and_none_does_where_it_is_not() {
-    // What a script makes is as old as its blocks.
-    let log = something_of_everything();
-    let site = Site::over(&log);
-    for (name, path) in pages_of(&log) {
-        let page = site.get(&path).text();
-        assert!(page.contains("The producer has said nothing for"), "{name}: {page}");
-    }
-    assert!(site.get("/pipeline").text().contains(">silent<"));
-    let alive = Site::at_rest(3);
-    for path in ["/", "/pipeline", "/explorer/search?q=3"] {
-        let page = alive.get(path).text();
-        assert!(!page.contains("class=\"banner"), "{path}: {page}");
-    }
 }
 
 /// Outputs of the largest transaction: more than 4 MB of them.

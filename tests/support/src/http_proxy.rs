@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// What is done to the bodies of blocks on their way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Mangle {
     EndAtHalf,
     /// The body of another block, in hexadecimal display order.
     Replace(String),
+    /// Bodies come so much later.
+    Late(Duration),
     /// Everything is answered with this status and no body.
     Refuse(u16),
     /// Paths that begin like this are unknown: status 404 and no body, as an older node says of a newer path.
@@ -118,6 +121,9 @@ fn serve(client: TcpStream, shared: &Shared) -> std::io::Result<()> {
             let end = start.find(".bin").expect("a body in binary form");
             start.replace_range(end - 64..end, other);
             shared.mangled.fetch_add(1, Ordering::SeqCst);
+        }
+        if let (true, Mangle::Late(late)) = (is_body, &mangle) {
+            std::thread::sleep(*late);
         }
         let node = TcpStream::connect(&shared.node)?;
         let mut to_node = node.try_clone()?;
