@@ -18,7 +18,8 @@ use sluice_test_support::serde_json::{Value, json};
 use sluice_test_support::sluice_log;
 use sluice_test_support::sluice_schemas::{Codec, Topics};
 use sluice_test_support::{
-    Disk, FEE, Flavour, Lock, LogKind, Node, Pipeline, Sluice, Traffic, Wallet, parts, sluice_binary, soon,
+    Dir, Disk, FEE, Flavour, Lock, LogKind, Node, Pipeline, Sluice, Traffic, Wallet, parts, sluice_binary,
+    soon,
 };
 
 /// Kills where `SLUICE_KILLS` says nothing; on Kafka, where a start takes longer, a third of it.
@@ -209,6 +210,36 @@ fn an_index_that_meets_a_full_disk_says_so_and_goes_on_once_there_is_room() {
     in_one_go.reach(&running, &node);
     assert!(running.stop().success());
     assert!(indexer.rows() == in_one_go.rows(), "it ends as an index that was built in one go");
+}
+
+#[test]
+fn an_index_that_cannot_be_written_to_is_refused_in_one_line() {
+    let dir = Dir::new("read-only");
+    let log = LogKind::Sqlite.url(&dir);
+    let pipeline = Pipeline::new(dir, log, &["--sim-block-interval", "20ms", "--sim-blocks", "5"]);
+    let at = pipeline.dir.join("disk");
+    let Some(disk) = Disk::mount("an_index_that_cannot_be_written_to", &at, "size=128m") else { return };
+    let pipeline = Arc::new(pipeline);
+    let index = |name: &str| Indexer { directory: at.join(name), ..Indexer::new(&pipeline, name) };
+    let mut running = index("old").up();
+    running.says("serving");
+    assert!(running.stop().success());
+    std::fs::create_dir(at.join("empty")).unwrap();
+    disk.remount("ro");
+    for name in ["old", "empty", "new"] {
+        let mut ends = index(name).up();
+        assert_eq!(ends.wait().code(), Some(1), "{name}");
+        let output = ends.output();
+        let errors: Vec<_> = output.lines().filter(|line| line.starts_with("error: ")).collect();
+        let directory = at.join(name).display().to_string();
+        let is_clear = |line: &str| line.contains(&directory) && line.contains("Read-only file system");
+        assert!(matches!(errors[..], [line] if is_clear(line)), "{name}: one line: {output}");
+        assert!(!output.contains("panicked"), "{name}: {output}");
+    }
+    disk.remount("rw");
+    let mut running = index("old").up();
+    running.says("serving");
+    assert!(running.stop().success());
 }
 
 /// Path of an example that Cargo built with this test.

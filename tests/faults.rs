@@ -202,7 +202,7 @@ fn a_full_disk_is_waited_for() {
     assert!(producer.runs(), "a full disk is no reason to end");
     let tip = view.chain().last().copied();
     assert_ne!(tip, Some(node.tip_hash()));
-    mounted.resize("size=64m");
+    mounted.remount("size=64m");
     view.equals(&node);
     assert!(producer.stop().success());
     pipeline.verify_against(&node);

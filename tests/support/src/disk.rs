@@ -1,4 +1,4 @@
-//! A disk that can be full.
+//! A disk that can be full, or not be written to.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,8 +22,8 @@ impl Disk {
         Some(Self(at.to_owned()))
     }
 
-    /// Changes its size, with options of `mount`.
-    pub fn resize(&self, options: &str) {
+    /// Changes its size, or whether it can be written to, with options of `mount`.
+    pub fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
         assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
     }
