@@ -8,6 +8,7 @@ mod backfill;
 mod broker;
 mod chain;
 mod codec;
+mod dlq;
 mod electrs;
 mod etl;
 mod huge;
@@ -15,6 +16,7 @@ mod index;
 mod latency;
 mod log;
 mod lookup;
+mod mempool;
 mod process;
 mod replay;
 mod setting;
@@ -67,7 +69,7 @@ struct Options {
 /// Measures a row.
 type Measure = fn(&mut Setting) -> Vec<table::Line>;
 
-const ROWS: [(&str, Measure); 15] = [
+const ROWS: [(&str, Measure); 19] = [
     ("codec", codec::row),
     ("backfill-sqlite", |setting| backfill::from_node(setting, log::Kind::Sqlite)),
     ("backfill-kafka", |setting| backfill::from_node(setting, log::Kind::Kafka)),
@@ -80,6 +82,10 @@ const ROWS: [(&str, Measure); 15] = [
     ("index-sqlite", |setting| index::row(setting, log::Kind::Sqlite)),
     ("index-kafka", |setting| index::row(setting, log::Kind::Kafka)),
     ("index-electrs", electrs::row),
+    ("mempool-sqlite", |setting| mempool::row(setting, log::Kind::Sqlite)),
+    ("mempool-kafka", |setting| mempool::row(setting, log::Kind::Kafka)),
+    ("dlq-sqlite", |setting| dlq::row(setting, log::Kind::Sqlite)),
+    ("dlq-kafka", |setting| dlq::row(setting, log::Kind::Kafka)),
     ("latency-sqlite", |setting| latency::row(setting, log::Kind::Sqlite)),
     ("latency-kafka", |setting| latency::row(setting, log::Kind::Kafka)),
     ("huge", huge::row),

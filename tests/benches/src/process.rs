@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 /// Clock ticks a second in /proc (Linux has said 100 for as long as it has had /proc).
 const TICKS: f64 = 100.0;
+/// How long what must happen in a process may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 /// How often a process is looked at.
 pub(crate) const LOOK: Duration = Duration::from_millis(10);
 
@@ -60,11 +62,20 @@ impl Process {
     }
 
     fn look(&mut self) {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        if let Some(peak) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
-            let kib: u64 = peak.trim().trim_end_matches("kB").trim().parse().unwrap();
-            self.peak_bytes = self.peak_bytes.max(kib * 1024);
-        }
+        self.peak_bytes = self.peak_bytes.max(self.memory("VmHWM:").unwrap_or(0));
+    }
+
+    /// Resident memory now.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:").expect("it runs")
+    }
+
+    /// A line of its status; `None` once it has ended.
+    fn memory(&self, name: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().unwrap();
+        Some(kib * 1024)
     }
 
     /// Waits until it has ended by itself, which it must do well. Processor time includes that of its children.

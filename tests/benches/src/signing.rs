@@ -83,6 +83,22 @@ impl Keys {
         let rest = coins.iter().map(|coin| coin.value).sum::<u64>() - FEE;
         let paid = rest / (3 + number % 5);
         let to = [(paid, self.script(number.wrapping_mul(7919))), (rest - paid, self.script(number))];
+        let output = |(value, (_, script)): &(u64, (usize, ScriptBuf))| TxOut {
+            value: Amount::from_sat(*value),
+            script_pubkey: script.clone(),
+        };
+        let tx = self.spend(coins, to.iter().map(output).collect());
+        let txid = tx.compute_txid();
+        let coins = (0..).zip(&to).map(|(vout, (value, (key, _)))| Coin {
+            outpoint: OutPoint { txid, vout },
+            value: *value,
+            key: *key,
+        });
+        (tx, coins.collect())
+    }
+
+    /// Spends coins to outputs.
+    pub(crate) fn spend(&self, coins: &[Coin], output: Vec<TxOut>) -> Transaction {
         let input = |coin: &Coin| TxIn {
             previous_output: coin.outpoint,
             script_sig: ScriptBuf::new(),
@@ -93,26 +109,14 @@ impl Keys {
             version: transaction::Version::TWO,
             lock_time: LockTime::ZERO,
             input: coins.iter().map(input).collect(),
-            output: to
-                .iter()
-                .map(|(value, (_, script))| TxOut {
-                    value: Amount::from_sat(*value),
-                    script_pubkey: script.clone(),
-                })
-                .collect(),
+            output,
         };
         let digest = Digest::of(&tx);
         for (input, coin) in coins.iter().enumerate() {
             let digest = digest.of_input(&tx, input, coin, self);
             self.unlock(&mut tx.input[input], &digest, &self.keys[coin.key]);
         }
-        let txid = tx.compute_txid();
-        let coins = (0..).zip(&to).map(|(vout, (value, (key, _)))| Coin {
-            outpoint: OutPoint { txid, vout },
-            value: *value,
-            key: *key,
-        });
-        (tx, coins.collect())
+        tx
     }
 
     /// The coins of a transaction that paid to `script(0)`, `script(1)` …
