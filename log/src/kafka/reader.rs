@@ -22,9 +22,13 @@ use crate::{Bounds, Class, Error, PartitionReader, Reader, Record, Result, Start
 const STREAM_QUEUE_KIBIBYTES: usize = 32 * 1024;
 /// Bytes fetched ahead for each partition that is read at its own pace.
 const PARTITION_QUEUE_KIBIBYTES: usize = 2 * 1024;
-/// Bytes of one fetch for each of them, as compressed; a batch comes whole in any case. All of a fetch is unpacked, whatever
-/// the queue has: batches of a quarter of a megabyte may take 300 bytes each, where the data repeats itself.
+/// Bytes of one fetch for each of them.
 const PARTITION_FETCH_BYTES: usize = 16 * 1024;
+/// Bytes of one fetch from a broker for all partitions, as compressed; a batch comes whole in any case. All of a fetch is
+/// unpacked, whatever the queue has: batches of a quarter of a megabyte may take 100 bytes each, where the data repeats
+/// itself. What partitions ask for does not bound that: librdkafka doubles it with each fetch of nothing but aborted
+/// records, and never takes it back.
+const FETCH_BYTES: usize = 32 * 1024;
 /// Bytes that one `poll` of a stream returns at most, give or take a record.
 pub(super) const POLL_BYTES: usize = 4 * 1024 * 1024;
 /// Records that one `poll` or `read` returns at most.
@@ -56,7 +60,10 @@ pub(super) fn config(options: &Options, queue_kibibytes: usize) -> ClientConfig 
         .set("queued.max.messages.kbytes", queue_kibibytes.to_string())
         // By default a full queue stops the fetcher for a second.
         .set("fetch.queue.backoff.ms", "5")
-        .set("fetch.message.max.bytes", options.batch_bytes().max(1024 * 1024).to_string())
+        .set("fetch.message.max.bytes", FETCH_BYTES.to_string())
+        .set("fetch.max.bytes", FETCH_BYTES.to_string())
+        // Says nothing to a consumer, but must not be more than that.
+        .set("message.max.bytes", FETCH_BYTES.to_string())
         .set("fetch.wait.max.ms", STREAM_FETCH_WAIT.as_millis().to_string())
         .set("fetch.error.backoff.ms", "100");
     config
