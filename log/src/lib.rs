@@ -18,7 +18,7 @@ pub mod kafka;
 pub mod sqlite;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sluice_schemas::TopicSpec;
@@ -255,6 +255,12 @@ pub trait PartitionReader: Send {
     /// empty and this is `false`, the log did not answer in time, and nothing follows from the silence.
     fn is_at_end(&self) -> bool {
         true
+    }
+
+    /// When the log was last seen to have gone on towards the next record, where it can tell: on Kafka that may be behind
+    /// gigabytes of aborted ones.
+    fn moved(&self) -> Option<Instant> {
+        None
     }
 
     /// Goes on at `offset`.

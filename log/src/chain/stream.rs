@@ -12,7 +12,7 @@ pub(super) const FETCH_BYTES: usize = 256 * 1024;
 /// How long one read may wait.
 const READ_WAIT: Duration = Duration::from_millis(50);
 
-/// How long a log may be silent where it has neither given a record nor come to its end.
+/// How long a log may be silent where it has neither given a record, nor gone on, nor come to its end.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// How long a record that is committed may take to come. On Kafka a commit becomes visible partition by partition.
@@ -142,7 +142,7 @@ impl Stream {
         self.horizon = self.horizon.max(Some(end));
         let started = Instant::now();
         while !self.read()? && !self.reader.is_at_end() {
-            if started.elapsed() > SILENCE {
+            if self.reader.moved().map_or(started, |moved| moved.max(started)).elapsed() > SILENCE {
                 return Err(Error::Store {
                     attempt: format!("read {}/{} from offset {}", self.topic, self.partition, self.ahead),
                     reason: format!("the log has been silent for {} s", SILENCE.as_secs()),

@@ -38,6 +38,8 @@ const STREAM_FETCH_WAIT: Duration = Duration::from_millis(250);
 /// The same where partitions are read at their own pace. Only a fetch that comes back empty shows that a partition has
 /// come to its end, and what is read on to the end waits for that.
 const PARTITION_FETCH_WAIT: Duration = Duration::from_millis(40);
+/// How often librdkafka tells how far it has fetched.
+const STATISTICS_INTERVAL: Duration = Duration::from_secs(3);
 /// The longest that one read waits, however long it may.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// How long a wait for one partition may go without a look at the consumer's own events.
@@ -345,6 +347,7 @@ pub(super) fn partition_readers(
             .set("enable.partition.eof", "true")
             .set("fetch.wait.max.ms", PARTITION_FETCH_WAIT.as_millis().to_string())
             .set("fetch.message.max.bytes", PARTITION_FETCH_BYTES.to_string())
+            .set("statistics.interval.ms", STATISTICS_INTERVAL.as_millis().to_string())
             .create_with_context(Listener::default())
             .map_err(|e| fault::failed("make readers".into(), &e))
     })?;
@@ -462,6 +465,10 @@ impl PartitionReader for KafkaPartitionReader {
         self.at_end
     }
 
+    fn moved(&self) -> Option<Instant> {
+        self.consumer.context().moved(&self.position.topic, self.position.partition)
+    }
+
     fn seek(&mut self, offset: i64) -> Result<()> {
         let (topic, partition) = (self.position.topic.clone(), self.position.partition);
         if offset < 0 {
@@ -497,10 +504,12 @@ pub(super) fn first_at(
     let attempt = || format!("look for the record of time {timestamp} in {topic}/{partition}");
     let consumer: BaseConsumer<Listener> = config(cluster.options(), PARTITION_QUEUE_KIBIBYTES)
         .set("enable.partition.eof", "true")
+        .set("statistics.interval.ms", STATISTICS_INTERVAL.as_millis().to_string())
         .create_with_context(Listener::default())
         .map_err(|e| fault::failed(attempt(), &e))?;
     assign(&consumer, &[position])?;
     let mut silent_since = Instant::now();
+    let moved = || consumer.context().moved(topic, partition);
     loop {
         match consumer.poll(MAIN_QUEUE_INTERVAL) {
             Some(Ok(message)) if message.timestamp().to_millis().is_some_and(|t| t >= timestamp) => {
@@ -511,7 +520,7 @@ pub(super) fn first_at(
             Some(Err(error)) if !matches!(Trouble::of(error.clone()), Trouble::Passes) => {
                 return Err(fault::failed(attempt(), &error));
             }
-            _ if silent_since.elapsed() >= CALL_WAIT => {
+            _ if silent_since.max(moved().unwrap_or(silent_since)).elapsed() >= CALL_WAIT => {
                 let reason = "the brokers do not answer".into();
                 return Err(Error::Store { attempt: attempt(), reason, class: Class::Retry });
             }
