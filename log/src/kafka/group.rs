@@ -25,9 +25,9 @@ use super::reader::{self, Decoder, POLL_BYTES, POLL_RECORDS, Trouble};
 use super::role;
 use crate::{Class, Committed, Error, GroupInfo, GroupReader, Record, Result};
 
-/// After how long a silent member loses its partitions.
-const SESSION_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a member may take between two polls.
+/// Heartbeats within one session.
+const HEARTBEATS: u32 = 5;
+/// How long a member may take between two polls, where its session is not longer.
 const POLL_INTERVAL: Duration = Duration::from_secs(300);
 /// Bytes fetched ahead for all partitions of a member.
 const QUEUE_KIBIBYTES: usize = 32 * 1024;
@@ -115,11 +115,13 @@ impl KafkaGroup {
             cluster.expect_partition(topic, 0)?;
         }
         let attempt = || format!("join group {group}");
+        let session = cluster.options().group_session_timeout;
         let consumer: BaseConsumer<Membership> = reader::config(cluster.options(), QUEUE_KIBIBYTES)
             .set("group.id", group)
             .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string())
-            .set("max.poll.interval.ms", POLL_INTERVAL.as_millis().to_string())
+            .set("session.timeout.ms", session.as_millis().to_string())
+            .set("heartbeat.interval.ms", (session / HEARTBEATS).as_millis().to_string())
+            .set("max.poll.interval.ms", POLL_INTERVAL.max(session).as_millis().to_string())
             .create_with_context(Membership::default())
             .map_err(|e| fault::failed(attempt(), &e))?;
         consumer.subscribe(topics).map_err(|e| fault::failed(attempt(), &e))?;

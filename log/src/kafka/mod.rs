@@ -54,6 +54,7 @@ impl KafkaLog {
     /// | `transaction-timeout` | how long an open transaction of a silent writer is kept | `15m` |
     /// | `delivery-timeout` | how long a record may take to be stored | `60s` |
     /// | `role-session-timeout` | after how long a silent leader loses its role | `6s` |
+    /// | `group-session-timeout` | after how long a silent member of a group loses its partitions | `15s` |
     /// | `reader-group` | `group.id` of readers in no group (for access lists) | `sluice.reader` |
     /// | `client-id` | name in the brokers' logs and quotas | `sluice` |
     ///

@@ -20,11 +20,13 @@ const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const DEFAULT_DELIVERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Default of `role-session-timeout`, the shortest that a broker takes by default (`group.min.session.timeout.ms`).
 const DEFAULT_ROLE_SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+/// Default of `group-session-timeout`.
+const DEFAULT_GROUP_SESSION_TIMEOUT: Duration = Duration::from_secs(15);
 /// Port of a broker that is given without one.
 const DEFAULT_PORT: u16 = 9092;
 
 /// Every option, as in the URL; in the environment it is `SLUICE_KAFKA_` and the name in capitals with underscores.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "security",
     "ca-file",
     "cert-file",
@@ -39,6 +41,7 @@ const NAMES: [&str; 16] = [
     "transaction-timeout",
     "delivery-timeout",
     "role-session-timeout",
+    "group-session-timeout",
     "reader-group",
     "client-id",
 ];
@@ -118,6 +121,8 @@ pub(super) struct Options {
     pub(super) delivery_timeout: Duration,
     /// After how long a silent leader loses its role.
     pub(super) role_session_timeout: Duration,
+    /// After how long a silent member of a group loses its partitions.
+    pub(super) group_session_timeout: Duration,
     /// The `group.id` of readers that are in no group. They neither join it nor commit to it.
     pub(super) reader_group: String,
     client_id: String,
@@ -284,6 +289,7 @@ fn parse(url: &str, shown: &str, environment: impl Fn(&str) -> Option<String>) -
         transaction_timeout: time("transaction-timeout", DEFAULT_TRANSACTION_TIMEOUT, SECOND)?,
         delivery_timeout: time("delivery-timeout", DEFAULT_DELIVERY_TIMEOUT, SECOND)?,
         role_session_timeout: time("role-session-timeout", DEFAULT_ROLE_SESSION_TIMEOUT, SECOND)?,
+        group_session_timeout: time("group-session-timeout", DEFAULT_GROUP_SESSION_TIMEOUT, SECOND)?,
         reader_group: option("reader-group").unwrap_or_else(|| "sluice.reader".into()),
         client_id: option("client-id").unwrap_or_else(|| "sluice".into()),
     };
