@@ -39,7 +39,7 @@ impl Kafka {
     fn at(brokers: String, law: &str) -> Self {
         // Names have at most 249 characters, and laws have long ones.
         let prefix = format!("{}.{}", kafka_cluster::run_id(), &law[..law.len().min(40)]);
-        Self { brokers, options: "", prefix }
+        Self { brokers, options: "?group-session-timeout=5s", prefix }
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use sluice_test_support::serde_json::{self, Value};
-use sluice_test_support::{FEE, Flavour, Lock, LogKind, Node, Pipeline, View, Wallet, parts};
+use sluice_test_support::{FEE, Flavour, Kafka, Lock, LogKind, Node, Pipeline, View, Wallet, parts};
 
 /// Where a consumer finds the schemas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(crate) fn by(program: &str, source: &str, flavour: Flavour, schemas: Schemas
 
     let output = Command::new(parts::path(program))
         .arg(format!("{root}/{source}"))
-        .args([pipeline.log.trim_start_matches("kafka://"), &pipeline.prefix])
+        .args([Kafka::shared().trim_start_matches("kafka://"), &pipeline.prefix])
         .args(wanted)
         .output()
         .unwrap();

@@ -8,6 +8,9 @@ use crate::dir::Dir;
 use crate::node::run;
 use crate::parts;
 
+/// A killed member of a group is replaced sooner than by default, so that tests need not wait for that.
+const SHORT_SESSIONS: &str = "group-session-timeout=5s";
+
 /// The stores that the same test runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogKind {
@@ -22,7 +25,7 @@ impl LogKind {
     pub fn url(self, dir: &Dir) -> String {
         match self {
             Self::Sqlite => format!("sqlite:{}", dir.join("log.db").display()),
-            Self::Kafka => Kafka::shared(),
+            Self::Kafka => format!("{}?{SHORT_SESSIONS}", Kafka::shared()),
         }
     }
 

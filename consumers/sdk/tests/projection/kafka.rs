@@ -13,8 +13,14 @@ use sluice_test_support::{Kafka, LogKind, parts, unique_prefix};
 use crate::ledger::{Ledger, Running, Store, catch_up, confirmed, eventually};
 
 const PARTITIONS: i32 = 3;
+/// After how long a silent member of a group loses its lead.
+const SESSION: Duration = Duration::from_secs(4);
 /// Transactions of a block larger than what is read ahead.
 const CROWD: u64 = 60_000;
+
+fn with_session(url: &str) -> String {
+    format!("{url}?group-session-timeout={}s", SESSION.as_secs())
+}
 
 /// A log on Kafka, and how much of a script's log it has.
 struct Copy {
@@ -86,7 +92,7 @@ fn on_kafka_a_standby_takes_over_and_the_rows_are_the_best_chains() {
         return;
     }
     let mut log = crate::busy().build();
-    let mut copy = Copy::new(&log, &Kafka::shared());
+    let mut copy = Copy::new(&log, &with_session(&Kafka::shared()));
     copy.follow(&log);
     copy.mempool(&log);
     let store = Store::default();
@@ -101,7 +107,12 @@ fn on_kafka_a_standby_takes_over_and_the_rows_are_the_best_chains() {
         store.rows().mempool.len() == log.mempool().len() && !log.mempool().is_empty()
     });
     let second = member();
-    std::thread::sleep(Duration::from_secs(5));
+    eventually("both are members", || {
+        let groups = copy.chain.log.groups().unwrap();
+        groups.iter().any(|found| found.name == group && found.members == 2)
+    });
+    // The first hears of it with a heartbeat, of which there are five in a session, and then all are told what is theirs.
+    std::thread::sleep(SESSION / 2);
     assert_eq!(second.monitor.status().state, State::StandingBy);
     assert_eq!(first.monitor.status().state, State::Live);
     first.stop().unwrap();
@@ -146,7 +157,7 @@ fn on_kafka_a_consumer_outlives_a_broker_that_is_away_for_longer_than_a_session(
     }
     let broker = Kafka::start("");
     let mut log = crate::busy().crowd(CROWD).build();
-    let mut copy = Copy::new(&log, &broker.url());
+    let mut copy = Copy::new(&log, &with_session(&broker.url()));
     copy.follow(&log);
     copy.mempool(&log);
     let store = Store::default();
@@ -163,7 +174,7 @@ fn on_kafka_a_consumer_outlives_a_broker_that_is_away_for_longer_than_a_session(
     eventually("it is in the block", || inside.load(Ordering::SeqCst) == 1_000);
     broker.kill();
     waits.store(false, Ordering::SeqCst);
-    std::thread::sleep(Duration::from_secs(25));
+    std::thread::sleep(2 * SESSION);
     let read = inside.load(Ordering::SeqCst);
     assert!((1_000..CROWD).contains(&read), "it had the whole block when the broker went: {read}");
     broker.up();
