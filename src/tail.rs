@@ -17,8 +17,8 @@ use crate::output::Form;
 
 /// How long to wait for records before looking for a stop.
 const POLL_WAIT: Duration = Duration::from_millis(200);
-/// Without following, how long the log may stay silent before its end is taken as reached.
-const END_WAIT: Duration = Duration::from_secs(1);
+/// Without following, how long the log may stay silent before it is asked whether this is its end.
+const END_WAIT: Duration = Duration::from_millis(250);
 
 /// Print events as they come.
 ///
@@ -93,7 +93,7 @@ fn follow(tail: &Tail, starts: &[StartAt], printer: &mut Printer, shutdown: &Shu
     let mut ends = Ends::of(&printer.chain, starts)?;
     while printer.left > 0 && !shutdown.is_requested() && !(tail.no_follow && ends.are_reached()) {
         let records = reader.poll(wait)?;
-        if records.is_empty() && tail.no_follow {
+        if records.is_empty() && tail.no_follow && !ends.is_any_left(&printer.chain)? {
             break;
         }
         for record in records {
@@ -144,15 +144,15 @@ impl Printer {
 
 /// The ends that the partitions had at the start.
 struct Ends {
-    /// Offset of the next record, and the end.
-    partitions: Vec<(i64, i64)>,
+    /// Where each is read next, and its end.
+    partitions: Vec<(StartAt, i64)>,
 }
 
 impl Ends {
     fn of(chain: &ChainLog, starts: &[StartAt]) -> sluice_log::Result<Self> {
         let ends = starts
             .iter()
-            .map(|start| Ok((start.offset, chain.log.bounds(&start.topic, start.partition)?.end)))
+            .map(|start| Ok((start.clone(), chain.log.bounds(&start.topic, start.partition)?.end)))
             .collect::<sluice_log::Result<_>>()?;
         Ok(Self { partitions: ends })
     }
@@ -160,11 +160,22 @@ impl Ends {
     fn passed(&mut self, record: &Record) {
         let partition = usize::try_from(record.partition).ok();
         if let Some((next, _)) = partition.and_then(|partition| self.partitions.get_mut(partition)) {
-            *next = record.offset + 1;
+            next.offset = record.offset + 1;
         }
     }
 
     fn are_reached(&self) -> bool {
-        self.partitions.iter().all(|(next, end)| next >= end)
+        self.partitions.iter().all(|(next, end)| next.offset >= *end)
+    }
+
+    /// Whether a record is left before the ends. Where none comes, that may be so because the brokers are away; and what is
+    /// before an end may be no record, but the marker of a transaction.
+    fn is_any_left(&self, chain: &ChainLog) -> sluice_log::Result<bool> {
+        for (next, end) in &self.partitions {
+            if next.offset < *end && chain.is_any_left(next, *end)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

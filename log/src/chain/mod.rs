@@ -22,7 +22,8 @@ use std::sync::Arc;
 
 use sluice_schemas::{ChainEvent, Codec, Event, Topics, TransactionEvent};
 
-use crate::{Error, Log, Record, Result};
+use crate::{Error, Log, Record, Result, StartAt};
+use stream::Stream;
 
 pub use locate::Located;
 pub use mempool::{MempoolScanner, PlacedMempoolEvent};
@@ -93,6 +94,16 @@ impl ChainLog {
     /// What the log said.
     pub fn scan(&self, from_sequence: i64) -> Result<Scanner> {
         Scanner::open(self, from_sequence)
+    }
+
+    /// Whether a committed record is left of a partition from an offset on, below `end`. The log must have said so: its
+    /// silence is no answer.
+    ///
+    /// # Errors
+    /// What the log said; with `Class::Retry` where it is silent.
+    pub fn is_any_left(&self, from: &StartAt, end: i64) -> Result<bool> {
+        let mut stream = Stream::open(&*self.log, &from.topic, from.partition, from.offset)?;
+        Ok(stream.peek(end)?.is_some())
     }
 
     /// Decodes a whole record.
