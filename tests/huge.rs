@@ -4,20 +4,22 @@
 //! `SLUICE_HUGE_BYTES=3300000000` says how large a generated block is; see that there is room for it on the disk twice.
 #![allow(clippy::unwrap_used)]
 
+mod loaded;
+
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sluice_consumer::{Consumer, Projection as _, Shutdown, State};
 use sluice_indexer::{Projector, Settings};
 use sluice_log::chain::ChainLog;
 use sluice_log::chain::verify::Depth;
-use sluice_publisher::{Config, Monitor, Publisher};
+use sluice_publisher::Config;
 use sluice_schemas::{Codec, Network, Topics};
-use sluice_sources::simulator::{HugeBlock, LoadConfig, LoadSource};
+use sluice_sources::simulator::{HugeBlock, LoadConfig};
 use sluice_test_support::{Dir, Flavour, Kafka, LogKind, Node, Pipeline, Wallet, parts, unique_prefix};
+
+use loaded::publish;
 
 /// Data of the largest transaction.
 const LARGEST_BYTES: usize = 110_000_000;
@@ -172,7 +174,15 @@ fn the_work_of_a_process_of_its_own() {
     let log = sluice_log::open(log).unwrap();
     let chain = ChainLog { log, codec: Codec::single_object(), topics: Topics::new(prefix) };
     match work {
-        "publish" => publish(chain, huge),
+        "publish" => {
+            let blocks = huge.height.unsigned_abs() + 1;
+            let network = Network::BsvRegtest;
+            publish(
+                &chain,
+                Config::default(),
+                LoadConfig { network, blocks, huge: Some(huge), ..LoadConfig::default() },
+            );
+        }
         "index" => index(chain, &Path::new(dir).join("index"), huge.height + 1),
         _ => {
             let summary = chain.verify(0, Depth::Content, &mut ()).unwrap();
@@ -183,25 +193,6 @@ fn the_work_of_a_process_of_its_own() {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kib: u64 = peak.trim().trim_end_matches("kB").trim().parse().unwrap();
     println!("peak {}", kib * 1024);
-}
-
-fn publish(chain: ChainLog, huge: HugeBlock) {
-    let blocks = huge.height.unsigned_abs() + 1;
-    let config =
-        LoadConfig { network: Network::BsvRegtest, blocks, huge: Some(huge), ..LoadConfig::default() };
-    let source = Arc::new(LoadSource::new(config).unwrap());
-    let (monitor, stop) = (Arc::new(Monitor::default()), Arc::new(AtomicBool::new(false)));
-    let publisher = Publisher::new(Config::default(), chain, source, monitor.clone(), stop.clone());
-    std::thread::scope(|scope| {
-        let running = scope.spawn(|| publisher.run());
-        while !running.is_finished()
-            && monitor.status().tip.is_none_or(|(height, _)| height < huge.height + 1)
-        {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        stop.store(true, Ordering::SeqCst);
-        running.join().unwrap().unwrap();
-    });
 }
 
 fn index(chain: ChainLog, directory: &Path, height: i32) {

@@ -76,6 +76,11 @@ impl Sluice {
         String::from_utf8_lossy(&std::fs::read(&self.output).expect("its output")).into_owned()
     }
 
+    /// How much it said so far, in bytes.
+    pub fn output_bytes(&self) -> u64 {
+        std::fs::metadata(&self.output).expect("its output").len()
+    }
+
     /// Waits until its output has `text`.
     pub fn says(&mut self, text: &str) {
         soon(&format!("{text:?} in the output"), || {
