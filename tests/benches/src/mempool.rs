@@ -88,7 +88,7 @@ fn start(log: &Log, waiting: u64, height: i32) -> Started {
 
 /// Mines what it takes, and makes the payments: one coin to two outputs, to addresses that have nothing else.
 fn payments(node: &Node) -> Vec<Transaction> {
-    let keys = Keys::new();
+    let keys = Keys::new(Flavour::Bsv);
     let mut wallet = node.fund((WAITING / SPREAD) as usize);
     let mut coins: Vec<Coin> = Vec::new();
     while !wallet.coins.is_empty() {
@@ -97,7 +97,7 @@ fn payments(node: &Node) -> Vec<Transaction> {
         let outputs = (0..SPREAD).map(|n| TxOut { value, script_pubkey: keys.script(n).1 }).collect();
         let spread = Wallet::spend(&[coin], outputs);
         node.send(&spread);
-        coins.extend(Keys::coins(&spread));
+        coins.extend(keys.coins(&spread));
     }
     node.mine(1);
     let somebody = |number: u64| {
