@@ -54,7 +54,7 @@ fn a_restart_changes_no_row() {
 fn a_rollback_changes_no_row() {
     assert!(open(tempfile::tempdir().unwrap().path(), WHOLE).rollback());
     laws(WHOLE).cases(3).rollback();
-    laws(IN_PARTS).cases(2).rollback();
+    laws(IN_PARTS).cases(4).rollback();
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::drive::{Pace, drive};
 use crate::generate::scripts;
 use crate::log::{TestLog, folder};
 use crate::script::{Fault, Script, chain};
-use crate::transaction::share;
+use crate::transaction::{Tx, share};
 
 /// Scripts that each law is tried on.
 const CASES: u32 = 32;
@@ -224,7 +224,10 @@ where
             if drive(&broken.chain, &mut projection, Pace::default(), |_, _| {}).is_ok() {
                 return Err("a block that cannot be read was taken".to_owned());
             }
-            self.rolls_back(&log, projection, &expected, "within a block").map(drop)
+            // The same block comes again: some of its rows may have been written already.
+            let mended = script.clone().block(payments()).build();
+            let expected = self.fold(&mended.chain, Pace::default())?;
+            self.rolls_back(&mended, projection, &expected, "within a block").map(drop)
         });
     }
 
@@ -277,8 +280,12 @@ where
 
 /// The log of a script, and a block after it that does not add up.
 fn broken(script: &Script, fault: Fault) -> TestLog {
-    let payments = ["alice", "bob", "carol"].map(|name| share(name, "dave", 20));
-    script.clone().faulty(fault, payments).build()
+    script.clone().faulty(fault, payments()).build()
+}
+
+/// What is in a block that is broken.
+fn payments() -> [Tx; 3] {
+    ["alice", "bob", "carol"].map(|name| share(name, "dave", 20))
 }
 
 /// An error with all that it came of.
