@@ -46,7 +46,8 @@ struct Asked<'a> {
     operation: u8,
     /// Another method than the one that is expected there.
     method: Option<bool>,
-    parts: [Part<'a>; 7],
+    /// As many as the longest template has.
+    parts: [Part<'a>; 8],
     /// Texts as they are: most are no part of a URL then.
     is_raw: bool,
     known_tag: Option<&'a str>,
@@ -111,7 +112,7 @@ impl Served {
     fn request(&self, asked: &Asked<'_>) -> Option<Request<Body>> {
         let operation = &self.operations[usize::from(asked.operation) % self.operations.len()];
         let mut parts = asked.parts.iter();
-        let path = operation.path(|_| self.text(parts.next().expect("no path has more"), asked.is_raw));
+        let path = operation.path(|_| self.text(parts.next().expect("no template has more"), asked.is_raw));
         let method = match asked.method {
             None => operation.method.clone(),
             Some(true) => Method::HEAD,
