@@ -8,7 +8,6 @@ mod backfill;
 mod broker;
 mod chain;
 mod codec;
-mod dlq;
 mod electrs;
 mod etl;
 mod huge;
@@ -69,7 +68,7 @@ struct Options {
 /// Measures a row.
 type Measure = fn(&mut Setting) -> Vec<table::Line>;
 
-const ROWS: [(&str, Measure); 19] = [
+const ROWS: [(&str, Measure); 17] = [
     ("codec", codec::row),
     ("backfill-sqlite", |setting| backfill::from_node(setting, log::Kind::Sqlite)),
     ("backfill-kafka", |setting| backfill::from_node(setting, log::Kind::Kafka)),
@@ -84,8 +83,6 @@ const ROWS: [(&str, Measure); 19] = [
     ("index-electrs", electrs::row),
     ("mempool-sqlite", |setting| mempool::row(setting, log::Kind::Sqlite)),
     ("mempool-kafka", |setting| mempool::row(setting, log::Kind::Kafka)),
-    ("dlq-sqlite", |setting| dlq::row(setting, log::Kind::Sqlite)),
-    ("dlq-kafka", |setting| dlq::row(setting, log::Kind::Kafka)),
     ("latency-sqlite", |setting| latency::row(setting, log::Kind::Sqlite)),
     ("latency-kafka", |setting| latency::row(setting, log::Kind::Kafka)),
     ("huge", huge::row),
