@@ -15,7 +15,7 @@ use conformance::{Fixture, PATIENCE, append, assert_values, new, start, topic, u
 use rusqlite::Connection;
 use sluice_log::chunk::Joiner;
 use sluice_log::sqlite::{Compression, Options, SqliteLog};
-use sluice_log::{Class, Committed, Error, Log, NewRecord};
+use sluice_log::{Class, Committed, Error, Log, NewRecord, Writer};
 use sluice_schemas::{Retention, TopicSpec};
 use tempfile::TempDir;
 
@@ -120,16 +120,22 @@ fn the_write_ahead_log_stays_small_beside_a_reader() {
     assert!(wal < 200 << 20, "{wal} bytes after 400 MB");
 }
 
+/// A writer whose open transaction has foretold an offset that another writer has taken since.
+fn belied(log: &dyn Log, topic: &str) -> Box<dyn Writer> {
+    let (mut first, mut second) = (log.writer("first").unwrap(), log.writer("second").unwrap());
+    first.begin().unwrap();
+    first.send(&new(topic, 0, "foretold")).unwrap();
+    assert_eq!(first.mark().unwrap()[0].first_offset, 0);
+    append(&mut *second, topic, 0, &["second"]);
+    first
+}
+
 #[test]
 fn marks_that_another_writer_belies_abort_the_commit() {
     let fixture = Sqlite::fresh();
     let t = topic(&fixture, "t", 1);
     let log = fixture.open();
-    let (mut first, mut second) = (log.writer("first").unwrap(), log.writer("second").unwrap());
-    first.begin().unwrap();
-    first.send(&new(&t, 0, "foretold")).unwrap();
-    assert_eq!(first.mark().unwrap()[0].first_offset, 0);
-    append(&mut *second, &t, 0, &["second"]);
+    let mut first = belied(&*log, &t);
     assert_eq!(first.commit().unwrap_err().class(), Class::Abort);
     first.abort().unwrap();
     append(&mut *first, &t, 0, &["first"]);
@@ -141,11 +147,7 @@ fn a_submitted_transaction_that_fails_takes_the_one_begun_since_along() {
     let fixture = Sqlite::fresh();
     let t = topic(&fixture, "t", 1);
     let log = fixture.open();
-    let (mut first, mut second) = (log.writer("first").unwrap(), log.writer("second").unwrap());
-    first.begin().unwrap();
-    first.send(&new(&t, 0, "foretold")).unwrap();
-    first.mark().unwrap();
-    append(&mut *second, &t, 0, &["second"]);
+    let mut first = belied(&*log, &t);
     first.submit().unwrap();
     // Whether these calls come before the failure or after it, they never tell it in place of `settle`.
     let begun = first.begin().and_then(|()| first.send(&new(&t, 0, "after what was never there")));
