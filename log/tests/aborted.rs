@@ -9,7 +9,7 @@ mod kafka_cluster;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use kafka_cluster::{run_id, shared_brokers};
+use kafka_cluster::{noise, run_id, shared_brokers};
 use sluice_log::{Log, NewRecord, Record, StartAt, Writer};
 use sluice_schemas::{Retention, TopicSpec};
 
@@ -77,18 +77,6 @@ fn send(writer: &mut dyn Writer, topic: &str, value: &[u8], records: usize) {
 
 fn record<'a>(topic: &'a str, value: &'a [u8]) -> NewRecord<'a> {
     NewRecord { topic, partition: 0, timestamp: 1, key: b"", value, headers: &[] }
-}
-
-/// Bytes that no compression makes fewer.
-fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let next = |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..bytes).map(next).collect()
 }
 
 /// No test: what the test above runs in other processes.

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conformance::append::append_at_last;
 use conformance::{Fixture, PATIENCE, append, assert_values, new, read_from, start, texts, topic, until};
-use kafka_cluster::{Cluster, shared_brokers};
+use kafka_cluster::{Cluster, noise, shared_brokers};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -72,19 +72,6 @@ fn answer<T>(future: impl Future<Output = T>) -> T {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Values that no compression makes small.
-fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    (0..bytes)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state as u8
-        })
-        .collect()
 }
 
 #[test]

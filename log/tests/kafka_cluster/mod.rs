@@ -16,6 +16,19 @@ pub(crate) fn run_id() -> &'static str {
     })
 }
 
+/// Values that no compression makes small.
+pub(crate) fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    (0..bytes)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .collect()
+}
+
 /// Says loudly that a test is not run; in CI that is a failure.
 fn skipped(why: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "nothing may be skipped in CI, but {why}");
