@@ -155,8 +155,8 @@
 //!
 //! Kill it at any moment and start it again: it goes on after the last commit, and nothing is counted twice or left out.
 //! `rollback` does without a new start what that does; where it is left out, a broker that is away for long in the middle
-//! of a block ends the process. A change says the position that your state must have `before`; a database that several processes can reach should compare
-//! it in its transaction.
+//! of a block ends the process. A change says the position that your state must have `before`; a database that several
+//! processes can reach should compare it in its transaction.
 //!
 //! ## Run it
 //!

@@ -210,6 +210,7 @@ impl Projection for Projector {
         }
         Ok(())
     }
+
     /// Views go on to see what was committed. The mempool's view is read again from its start, as after a start.
     fn rollback(&mut self) -> bool {
         // What is on its way must not come after what is read now. Should it have failed: it will be written again.
@@ -217,12 +218,14 @@ impl Projection for Projector {
             warn!(%error, "rows of a block that was given up were not written");
         }
         match Self::resume(self.index.clone(), self.settings) {
-            Ok(resumed) => *self = resumed,
+            Ok(resumed) => {
+                *self = resumed;
+                true
+            }
             Err(error) => {
                 warn!(%error, "cannot go back to the last commit");
-                return false;
+                false
             }
         }
-        true
     }
 }
