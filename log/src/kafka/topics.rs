@@ -68,19 +68,41 @@ impl<'a> Admin<'a> {
         let Some(metadata) = self.cluster.metadata(topic)? else { return Ok(None) };
         let Some(found) = metadata.topics().first() else { return Ok(None) };
         let replicas = found.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0);
-        let settings = self.settings(&ResourceSpecifier::Topic(topic), &format!("describe topic {topic}"))?;
+        let attempt = format!("describe topic {topic}");
+        let settings = self.settings(&ResourceSpecifier::Topic(topic), &attempt, CALL_WAIT)?;
         Ok(Some(Found { partitions: found.partitions().len() as i32, replicas: replicas as i32, settings }))
     }
 
-    fn settings(&self, of: &ResourceSpecifier<'_>, attempt: &str) -> Result<HashMap<String, String>> {
-        let described = block_on(self.client.describe_configs([of], &self.options))
-            .and_then(|all| match all.into_iter().next() {
-                Some(Ok(resource)) => Ok(resource),
-                Some(Err(code)) => Err(KafkaError::Global(code)),
-                None => Err(KafkaError::Global(Code::Unknown)),
-            })
-            .map_err(|e| fault::failed(attempt.to_owned(), &e))?;
-        Ok(described.entries.into_iter().filter_map(|e| Some((e.name, e.value?))).collect())
+    /// Settings of a topic or broker. Nothing has none; but rdkafka does not pass on why a broker has told none: for instance,
+    /// it may not have heard of a new topic yet.
+    fn settings(
+        &self,
+        of: &ResourceSpecifier<'_>,
+        attempt: &str,
+        patience: Duration,
+    ) -> Result<HashMap<String, String>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let described = block_on(self.client.describe_configs([of], &self.options))
+                .and_then(|all| match all.into_iter().next() {
+                    Some(Ok(resource)) => Ok(resource),
+                    Some(Err(code)) => Err(KafkaError::Global(code)),
+                    None => Err(KafkaError::Global(Code::Unknown)),
+                })
+                .map_err(|e| fault::failed(attempt.to_owned(), &e))?;
+            if !described.entries.is_empty() {
+                return Ok(described.entries.into_iter().filter_map(|e| Some((e.name, e.value?))).collect());
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Store {
+                    attempt: attempt.to_owned(),
+                    reason: "the broker tells no settings; may this client see them (DescribeConfigs)?"
+                        .into(),
+                    class: Class::Retry,
+                });
+            }
+            std::thread::sleep(PROPAGATION_PAUSE);
+        }
     }
 
     /// How many replicas a topic gets where nothing is said: from the URL, or as the brokers have it.
@@ -93,7 +115,8 @@ impl<'a> Admin<'a> {
             .patiently(|| "list the brokers".into(), |client, wait| client.fetch_metadata(None, wait))?;
         let Some(broker) = metadata.brokers().first() else { return Ok(None) };
         // Some services do not let a client see a broker's settings; then the brokers' own default has to do.
-        let settings = self.settings(&ResourceSpecifier::Broker(broker.id()), "describe a broker").ok();
+        let settings =
+            self.settings(&ResourceSpecifier::Broker(broker.id()), "describe a broker", Duration::ZERO).ok();
         Ok(settings.and_then(|s| s.get("default.replication.factor")?.parse().ok()))
     }
 
