@@ -6,6 +6,7 @@
 #   run-kafka.sh up DIR N         start node N again with its data
 #   run-kafka.sh pid DIR N ; run-kafka.sh env DIR ; run-kafka.sh tool DIR CLASS ARGS...
 # Environment at the first `start` (kept in DIR/settings): NODES=1|3 PORT, default free ones (node i has PORT+10*(i-1), +1 controller, +2 SASL_SSL, +3 SSL)
+#   SESSION=3 (seconds: longer where no broker is killed, for a busy machine may stop one that long, and what is fenced leads nothing)
 #   HEAP=512m SECURE=0|1 (adds SASL_SSL and SSL listeners, users admin/alice by SCRAM with the passwords
 #   admin-secret/alice-secret, DIR/tls/ca.pem) EXTRA_PROPS=FILE
 set -euo pipefail
@@ -16,7 +17,7 @@ lib="$("$here/get-kafka.sh")"; home="${lib%/lib}"
 JAVA="${JAVA_HOME:+$JAVA_HOME/bin/}java"; KEYTOOL="${JAVA_HOME:+$JAVA_HOME/bin/}keytool"
 if [ -e "$dir/settings" ]; then . "$dir/settings"; fi
 : "${NODES:=1}"; [ -n "${PORT:-}" ] || [ "$cmd" != start ] || PORT="$(free_ports 24)"
-: "${PORT:?was never started in $dir}" "${HEAP:=512m}" "${SECURE:=0}" "${EXTRA_PROPS:=}" "${START_WAIT:=90}" "${STOP_WAIT:=20}"
+: "${PORT:?was never started in $dir}" "${HEAP:=512m}" "${SECURE:=0}" "${SESSION:=3}" "${EXTRA_PROPS:=}" "${START_WAIT:=90}" "${STOP_WAIT:=20}"
 
 port() { echo $((PORT + 10 * ($1 - 1) + $2)); }
 bootstrap() { local i s=; for ((i=1;i<=NODES;i++)); do s+="${s:+,}127.0.0.1:$(port "$i" "$1")"; done; echo "$s"; }
@@ -59,7 +60,7 @@ share.coordinator.state.topic.replication.factor=$n
 share.coordinator.state.topic.min.isr=$isr
 group.initial.rebalance.delay.ms=0
 # quick for tests: a killed broker is fenced (and may register again) after 3 s, not 9 s
-broker.session.timeout.ms=3000
+broker.session.timeout.ms=${SESSION}000
 broker.heartbeat.interval.ms=500
 # a transaction past its timeout is aborted within 1 s of it, not 10 s
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
@@ -114,7 +115,7 @@ stop_nodes() { # all at once, so that no node waits long for a quorum that has g
 }
 case "$cmd" in
 start)
-  printf 'NODES=%q PORT=%q HEAP=%q SECURE=%q EXTRA_PROPS=%q\n' "$NODES" "$PORT" "$HEAP" "$SECURE" "$EXTRA_PROPS" >"$dir/settings"
+  printf 'NODES=%q PORT=%q HEAP=%q SECURE=%q SESSION=%q EXTRA_PROPS=%q\n' "$NODES" "$PORT" "$HEAP" "$SECURE" "$SESSION" "$EXTRA_PROPS" >"$dir/settings"
   [ "$SECURE" = 1 ] && make_tls
   if [ ! -e "$dir/formatted" ]; then
     cluster="$(uuid)"; init=; scram=()
