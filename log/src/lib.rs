@@ -140,6 +140,15 @@ pub struct GroupInfo {
     pub committed: Vec<Committed>,
 }
 
+/// How to end a transaction that brokers have left without an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its records become visible.
+    Commit,
+    /// They never do.
+    Abort,
+}
+
 /// An event log. Shared by threads; the handles it gives are not.
 pub trait Log: Send + Sync {
     /// For people: the URL without secrets.
@@ -160,6 +169,14 @@ pub trait Log: Send + Sync {
 
     /// Becomes the only writer of `transactional_id`: any earlier one is fenced, and its open transaction aborted.
     fn writer(&self, transactional_id: &str) -> Result<Box<dyn Writer>>;
+
+    /// Where readers of these partitions wait for a transaction to end, at the offset of its first record. Waits some
+    /// seconds for those that are about to. After a writer has taken over and before it begins there can be none, but where
+    /// the log has left out the end of one: `Writer::finish` mends that.
+    fn unfinished(&self, partitions: &[(&str, i32)]) -> Result<Vec<StartAt>> {
+        let _ = partitions;
+        Ok(Vec::new())
+    }
 
     /// Reads several partitions as one stream, in order within each partition.
     fn reader(&self, from: &[StartAt]) -> Result<Box<dyn Reader>>;
@@ -232,6 +249,16 @@ pub trait Writer: Send {
     /// # Errors
     /// As `commit`. The transaction begun since is given up, for it was to follow the one that failed.
     fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends what `Log::unfinished` has found of this writer or of one before it, by a transaction of a record without a value in
+    /// each of these partitions, which readers pass over. No transaction may be open.
+    ///
+    /// # Errors
+    /// As `commit`.
+    fn finish(&mut self, unfinished: &[StartAt], ending: Ending) -> Result<()> {
+        let _ = (unfinished, ending);
         Ok(())
     }
 

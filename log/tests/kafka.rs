@@ -8,15 +8,12 @@ mod chain_log;
 mod conformance;
 mod kafka_cluster;
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use conformance::append::append_at_last;
 use conformance::{Fixture, PATIENCE, append, assert_values, new, read_from, start, texts, topic, until};
-use kafka_cluster::{Cluster, noise, shared_brokers};
+use kafka_cluster::{Cluster, answer, noise, shared_brokers};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -62,17 +59,6 @@ impl Fixture for Kafka {
 }
 
 conformance::laws!(Kafka::new);
-
-/// Waits for an answer to an administrator.
-fn answer<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            return value;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 #[test]
 fn a_foreign_record_aborts_one_transaction_and_the_next_one_knows() {

@@ -166,7 +166,7 @@ public final class Reader {
         long firstOffset;
         private final List<byte[]> chunks = new ArrayList<>();
 
-        /** The whole value that ends with this record, or null. */
+        /** The whole value that ends with this record, or null; also for a record without a value, which says nothing. */
         byte[] push(ConsumerRecord<byte[], byte[]> record) throws Exception {
             if (chunks.isEmpty()) firstOffset = record.offset();
             var count = header(record, "chunk-count");

@@ -81,6 +81,8 @@ def read(bootstrap, topic):
             continue
         headers = dict(message.headers() or [])
         value = message.value()
+        if value is None:
+            continue  # It has ended a transaction, and says nothing.
         if "chunk-count" in headers:
             so_far = parts.setdefault(message.partition(), [])
             assert int(headers["chunk-index"]) == len(so_far), "chunks are consecutive"

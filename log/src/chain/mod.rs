@@ -13,6 +13,7 @@ mod locate;
 mod mempool;
 mod merkle;
 mod scan;
+mod settle;
 mod store;
 mod stream;
 mod transactions;

@@ -11,8 +11,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::metadata::Metadata;
 use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr};
-use rdkafka::{Offset, TopicPartitionList};
-use tracing::{debug, warn};
 
 use super::fault;
 use super::listener::{Listener, lock};
@@ -25,10 +23,6 @@ pub(super) const CALL_WAIT: Duration = Duration::from_secs(20);
 const FIRST_TRY: Duration = Duration::from_secs(1);
 /// Pause before the same call is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// How long a commit waits for its markers.
-const MARKER_WAIT: Duration = Duration::from_secs(5);
-/// Pauses between two looks at the markers: the first, and the longest.
-const MARKER_PAUSE: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
 /// How often the client's own events are taken in.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 /// Consumers of partition readers that are kept for the next ones. To connect takes some milliseconds, to close rdkafka a
@@ -87,6 +81,11 @@ impl Cluster {
     /// The options of the URL.
     pub(super) fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// A read-committed client without a group.
+    pub(super) fn client(&self) -> &BaseConsumer<Listener> {
+        &self.client
     }
 
     /// The client for topics and their settings. One for all: to end it takes a tenth of a second.
@@ -207,40 +206,6 @@ impl Cluster {
             Ok((start, end)) => Ok(Bounds { start, end }),
             Err(error) => Err(error),
         }
-    }
-
-    /// Waits until readers can see these partitions up to these offsets. Kafka answers a commit when it is decided, and
-    /// writes the markers that make it visible a moment later. (A next transaction would have to wait for them anyway.)
-    pub(super) fn wait_until_visible(&self, mut ends: Vec<(Arc<str>, i32, i64)>) {
-        let deadline = Instant::now() + MARKER_WAIT;
-        let (mut pause, longest) = MARKER_PAUSE;
-        while !ends.is_empty() {
-            match self.stable_offsets(&ends) {
-                Ok(found) => ends.retain(|(topic, partition, end)| {
-                    let stable = found.find_partition(topic, *partition).map(|e| e.offset());
-                    !matches!(stable, Some(Offset::Offset(stable)) if stable >= *end)
-                }),
-                Err(error) => debug!(%error, "failed to look for the markers of a commit"),
-            }
-            if !ends.is_empty() {
-                if Instant::now() >= deadline {
-                    warn!(partitions = ends.len(), "a commit is durable, but not visible yet");
-                    return;
-                }
-                std::thread::sleep(pause);
-                pause = longest.min(pause * 2);
-            }
-        }
-    }
-
-    /// Last stable offsets, of all partitions by one request to each broker.
-    fn stable_offsets(&self, of: &[(Arc<str>, i32, i64)]) -> KafkaResult<TopicPartitionList> {
-        let mut list = TopicPartitionList::with_capacity(of.len());
-        for (topic, partition, _) in of {
-            // To ListOffsets, the end is one more timestamp.
-            list.add_partition_offset(topic, *partition, Offset::End)?;
-        }
-        self.client.offsets_for_times(list, FIRST_TRY)
     }
 }
 

@@ -186,9 +186,10 @@ impl GroupReader for KafkaGroup {
             };
             match self.consumer.poll(left) {
                 Some(Ok(message)) => {
-                    let record = self.decoder.record(&message)?;
-                    bytes += reader::weight(&record);
-                    records.push(record);
+                    if let Some(record) = self.decoder.record(&message)? {
+                        bytes += reader::weight(&record);
+                        records.push(record);
+                    }
                 }
                 Some(Err(error)) => match Trouble::of(error) {
                     Trouble::Passes => {}

@@ -205,6 +205,15 @@ impl Ledger {
         ends
     }
 
+    /// Nobody has seen the markers of a commit in these partitions: where the next record will be must be learnt.
+    pub(super) fn unseen(&mut self, partitions: &[(Arc<str>, i32, i64)]) {
+        for (topic, partition, _) in partitions {
+            if let Some(slot) = self.slot(topic, *partition) {
+                self.entries[slot].next = None;
+            }
+        }
+    }
+
     /// The transaction is given up: nobody knows how much of it the log has.
     pub(super) fn aborted(&mut self) {
         for slot in std::mem::take(&mut self.touched) {
@@ -340,6 +349,18 @@ mod tests {
         partition.commit(&mut ledger);
         partition.send(&mut ledger, 1);
         assert!(!ledger.needs_reports());
+    }
+
+    #[test]
+    fn after_a_commit_that_nobody_saw_the_next_record_may_be_where_the_marker_should_be() {
+        let (mut ledger, mut partition) = partition_of(5);
+        partition.send(&mut ledger, 1);
+        partition.mark(&mut ledger);
+        let ends = ledger.committed();
+        ledger.unseen(&ends);
+        partition.send(&mut ledger, 2);
+        assert!(ledger.needs_reports());
+        assert_eq!(partition.mark(&mut ledger), (6, 2, 1));
     }
 
     #[test]

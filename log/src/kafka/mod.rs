@@ -10,6 +10,7 @@ mod fault;
 mod group;
 mod ledger;
 mod listener;
+mod markers;
 mod options;
 mod point;
 mod reader;
@@ -86,6 +87,10 @@ impl Log for KafkaLog {
 
     fn writer(&self, transactional_id: &str) -> Result<Box<dyn Writer>> {
         Ok(Box::new(writer::KafkaWriter::new(self.cluster.clone(), transactional_id)?))
+    }
+
+    fn unfinished(&self, partitions: &[(&str, i32)]) -> Result<Vec<StartAt>> {
+        markers::unfinished(&self.cluster, partitions)
     }
 
     fn reader(&self, from: &[StartAt]) -> Result<Box<dyn Reader>> {

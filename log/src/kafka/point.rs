@@ -59,7 +59,7 @@ impl KafkaPointReader {
                 // What was on its way for an earlier read.
                 Some(Ok(message)) if message.partition() != partition || message.offset() < offset => {}
                 Some(Ok(message)) => {
-                    let record = self.decoder.record(&message)?;
+                    let Some(record) = self.decoder.record(&message)? else { return Ok(None) };
                     let starts = record.offset == offset && !chunk::is_continuation(&record);
                     if !joiner.is_partial() && !starts {
                         return Ok(None);

@@ -76,9 +76,10 @@ pub(super) fn config(options: &Options, queue_kibibytes: usize) -> ClientConfig 
 pub(super) struct Decoder(Vec<Arc<str>>);
 
 impl Decoder {
-    /// Copies a record out of librdkafka's memory.
-    pub(super) fn record(&mut self, message: &BorrowedMessage<'_>) -> Result<Record> {
-        let (key, value) = (message.key().unwrap_or_default(), message.payload().unwrap_or_default());
+    /// Copies a record out of librdkafka's memory. Gives nothing for one without a value: it has ended a transaction.
+    pub(super) fn record(&mut self, message: &BorrowedMessage<'_>) -> Result<Option<Record>> {
+        let Some(value) = message.payload() else { return Ok(None) };
+        let key = message.key().unwrap_or_default();
         let mut bytes = BytesMut::with_capacity(key.len() + value.len());
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(value);
@@ -91,7 +92,7 @@ impl Decoder {
             offset: message.offset(),
             reason: "the name of a header is not UTF-8".into(),
         })?;
-        Ok(Record {
+        Ok(Some(Record {
             topic,
             partition: message.partition(),
             offset: message.offset(),
@@ -99,7 +100,7 @@ impl Decoder {
             key,
             value,
             headers,
-        })
+        }))
     }
 
     fn topic(&mut self, name: &str) -> Arc<str> {
@@ -296,13 +297,16 @@ impl Reader for KafkaReader {
             match self.consumer.poll(left) {
                 Some(Ok(message)) => {
                     let record = self.decoder.record(&message)?;
-                    let here =
-                        |p: &&mut Position| p.partition == record.partition && *p.topic == *record.topic;
+                    let here = |p: &&mut Position| {
+                        p.partition == message.partition() && *p.topic == *message.topic()
+                    };
                     if let Some(position) = self.positions.iter_mut().find(here) {
-                        position.next = record.offset + 1;
+                        position.next = message.offset() + 1;
                     }
-                    bytes += weight(&record);
-                    records.push(record);
+                    if let Some(record) = record {
+                        bytes += weight(&record);
+                        records.push(record);
+                    }
                 }
                 Some(Err(error)) => match Trouble::of(error) {
                     Trouble::Passes => {}
@@ -435,9 +439,11 @@ impl PartitionReader for KafkaPartitionReader {
             match self.queue.poll(left.min(MAIN_QUEUE_INTERVAL)) {
                 Some(Ok(message)) => {
                     let record = self.decoder.record(&message)?;
-                    self.position.next = record.offset + 1;
-                    bytes += weight(&record);
-                    records.push(record);
+                    self.position.next = message.offset() + 1;
+                    if let Some(record) = record {
+                        bytes += weight(&record);
+                        records.push(record);
+                    }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => self.at_end = true,
                 Some(Err(error)) => match Trouble::of(error) {
@@ -512,7 +518,10 @@ pub(super) fn first_at(
     let moved = || consumer.context().moved(topic, partition);
     loop {
         match consumer.poll(MAIN_QUEUE_INTERVAL) {
-            Some(Ok(message)) if message.timestamp().to_millis().is_some_and(|t| t >= timestamp) => {
+            Some(Ok(message))
+                if message.payload().is_some()
+                    && message.timestamp().to_millis().is_some_and(|t| t >= timestamp) =>
+            {
                 return Ok(Some(message.offset()));
             }
             Some(Ok(_)) => silent_since = Instant::now(),

@@ -17,8 +17,9 @@ use super::cluster::Cluster;
 use super::fault;
 use super::ledger::{Ledger, Slot};
 use super::listener::lock;
+use super::markers::{End, MARKER_PAUSE, Sight, look, wait_until_visible};
 use super::options::Options;
-use crate::{AppendedRange, Class, Error, NewRecord, Result, Writer, chunk, headers};
+use crate::{AppendedRange, Class, Ending, Error, NewRecord, Result, StartAt, Writer, chunk, headers};
 
 /// Bytes of records that may wait for the brokers; `send` blocks beyond.
 const SEND_QUEUE_KIBIBYTES: usize = 64 * 1024;
@@ -56,6 +57,9 @@ enum State {
     Dead,
 }
 
+/// A record for librdkafka, with its packed ticket.
+type Message<'a> = BaseRecord<'a, [u8], [u8], usize>;
+
 /// A writer on Kafka.
 pub(super) struct KafkaWriter {
     cluster: Arc<Cluster>,
@@ -64,6 +68,8 @@ pub(super) struct KafkaWriter {
     ledger: Ledger,
     state: State,
     unpolled: u32,
+    /// What is committed, but was not seen to be.
+    unseen: Vec<End>,
 }
 
 impl KafkaWriter {
@@ -80,6 +86,7 @@ impl KafkaWriter {
             ledger: Ledger::default(),
             state: State::Idle,
             unpolled: 0,
+            unseen: Vec::new(),
         };
         let deadline = Instant::now() + TAKE_OVER_WAIT;
         loop {
@@ -117,13 +124,26 @@ impl KafkaWriter {
 
     /// Hands one record to librdkafka, waiting for room.
     fn produce(&mut self, slot: Slot, record: &NewRecord<'_>) -> Result<()> {
-        let mut message = BaseRecord::with_opaque_to(record.topic, self.ledger.ticket(slot).pack())
+        let mut message = self.message(slot, record).payload(record.value);
+        message.headers = owned(record.headers);
+        self.hand_over(slot, record, message)
+    }
+
+    /// Hands over a record without a value, which readers pass over.
+    fn produce_filler(&mut self, slot: Slot, topic: &str, partition: i32) -> Result<()> {
+        let record = NewRecord { topic, partition, timestamp: 0, key: b"", value: b"", headers: &[] };
+        self.hand_over(slot, &record, self.message(slot, &record))
+    }
+
+    fn message<'a>(&self, slot: Slot, record: &NewRecord<'a>) -> Message<'a> {
+        BaseRecord::with_opaque_to(record.topic, self.ledger.ticket(slot).pack())
             .partition(record.partition)
             // librdkafka takes 0 for now, and brokers refuse times before 1970.
             .timestamp(record.timestamp.max(1))
             .key(record.key)
-            .payload(record.value);
-        message.headers = owned(record.headers);
+    }
+
+    fn hand_over(&mut self, slot: Slot, record: &NewRecord<'_>, mut message: Message<'_>) -> Result<()> {
         // Records that wait are given up by librdkafka after delivery-timeout, so that there is room again.
         let deadline = Instant::now() + self.cluster.options().delivery_timeout + FLUSH_GRACE;
         while let Err((error, back)) = self.producer.send(message) {
@@ -161,6 +181,59 @@ impl KafkaWriter {
         self.check_deliveries()
     }
 
+    fn open(&mut self) -> Result<()> {
+        match self.state {
+            State::Idle => {}
+            State::Dead => return Err(self.dead("begin")),
+            _ => return Err(self.misused("begin", "a transaction is open", Class::Fatal)),
+        }
+        self.producer.context().clear();
+        let attempt = || format!("begin a transaction of writer {}", self.transactional_id);
+        if let Err(error) = self.producer.begin_transaction() {
+            let attempt = attempt();
+            return Err(self.call_error(attempt, &error));
+        }
+        self.state = State::Open;
+        Ok(())
+    }
+
+    /// Has what was committed seen, before a next transaction could end it otherwise.
+    fn have_seen(&mut self) -> Result<()> {
+        let deadline = Instant::now() + self.cluster.options().delivery_timeout;
+        loop {
+            let (mut waiting, mut silent) = (Vec::new(), None);
+            for ((topic, partition, _), sight) in
+                self.unseen.iter().zip(look(self.cluster.client(), &self.unseen))
+            {
+                match sight {
+                    Sight::Ended => {}
+                    Sight::Waits(offset) => {
+                        waiting.push(StartAt { topic: topic.to_string(), partition: *partition, offset });
+                    }
+                    Sight::Silent => silent = Some(format!("{topic}/{partition}")),
+                }
+            }
+            if silent.is_none() && waiting.is_empty() {
+                self.unseen.clear();
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let of = silent.or(waiting.pop().map(|at| format!("{}/{}", at.topic, at.partition)));
+                return Err(Error::Store {
+                    attempt: format!("find the end of a commit in {}", of.unwrap_or_default()),
+                    reason: "the brokers have not written it".into(),
+                    class: Class::Retry,
+                });
+            }
+            if silent.is_none() {
+                warn!(partitions = ?waiting, "brokers have left out the end of a commit: it gets one");
+                self.finish(&waiting, Ending::Commit)?;
+            } else {
+                std::thread::sleep(MARKER_PAUSE.1);
+            }
+        }
+    }
+
     fn abort_within(&mut self, wait: Duration) -> Result<()> {
         let deadline = Instant::now() + wait;
         let (producer, done) = (&self.producer, AtomicBool::new(false));
@@ -189,19 +262,10 @@ impl KafkaWriter {
 
 impl Writer for KafkaWriter {
     fn begin(&mut self) -> Result<()> {
-        match self.state {
-            State::Idle => {}
-            State::Dead => return Err(self.dead("begin")),
-            _ => return Err(self.misused("begin", "a transaction is open", Class::Fatal)),
+        if self.state == State::Idle && !self.unseen.is_empty() {
+            self.have_seen()?;
         }
-        self.producer.context().clear();
-        let attempt = || format!("begin a transaction of writer {}", self.transactional_id);
-        if let Err(error) = self.producer.begin_transaction() {
-            let attempt = attempt();
-            return Err(self.call_error(attempt, &error));
-        }
-        self.state = State::Open;
-        Ok(())
+        self.open()
     }
 
     fn send(&mut self, record: &NewRecord<'_>) -> Result<()> {
@@ -253,8 +317,26 @@ impl Writer for KafkaWriter {
             }
         }
         self.state = State::Idle;
-        self.cluster.wait_until_visible(self.ledger.committed());
+        self.unseen = wait_until_visible(self.cluster.client(), self.ledger.committed());
+        if !self.unseen.is_empty() {
+            let partitions = self.unseen.iter().map(|(topic, partition, _)| format!("{topic}/{partition}"));
+            let partitions = partitions.collect::<Vec<_>>().join(", ");
+            warn!(partitions, "a commit is durable, but not visible yet");
+            self.ledger.unseen(&self.unseen);
+        }
         Ok(())
+    }
+
+    fn finish(&mut self, unfinished: &[StartAt], ending: Ending) -> Result<()> {
+        self.open()?;
+        for StartAt { topic, partition, .. } in unfinished {
+            let slot = self.slot(topic, *partition)?;
+            self.produce_filler(slot, topic, *partition)?;
+        }
+        match ending {
+            Ending::Commit => self.commit(),
+            Ending::Abort => self.abort(),
+        }
     }
 
     fn abort(&mut self) -> Result<()> {

@@ -50,6 +50,8 @@ pub(crate) struct TestLog {
     next_sequence: i64,
     next_number: u64,
     mempool_sequence: i64,
+    /// Called when all of the next block has been sent.
+    pub(crate) before_commit: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl TestLog {
@@ -74,6 +76,7 @@ impl TestLog {
             next_sequence: 0,
             next_number: 0,
             mempool_sequence: 0,
+            before_commit: None,
         }
     }
 
@@ -155,6 +158,9 @@ impl TestLog {
         damage_event(&mut event);
         let topic = self.chain.topics.blocks.clone();
         self.send(&topic, 0, event.hash.as_byte_array(), &event);
+        if let Some(hook) = self.before_commit.take() {
+            hook();
+        }
         self.writer.commit().unwrap();
         self.next_sequence = event.sequence + 1;
         self.events.push(event.clone());
@@ -162,6 +168,16 @@ impl TestLog {
             Action::Connected => self.blocks.push(Block { event, ..block }),
             Action::Disconnected => drop(self.blocks.pop()),
         }
+    }
+
+    /// Sends the transactions of a block, and gives them up.
+    pub(crate) fn give_up(&mut self, block: &Block, before_abort: impl FnOnce()) {
+        self.writer.begin().unwrap();
+        for (position, transaction) in (0..).zip(&block.transactions) {
+            self.send_transaction(&transaction_event(&block.event, position, transaction));
+        }
+        before_abort();
+        self.writer.abort().unwrap();
     }
 
     /// Commits a transaction record that no chain event names.

@@ -2,10 +2,13 @@
 
 #![allow(dead_code)]
 
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Tells the names of one test run from those of another.
 pub(crate) fn run_id() -> &'static str {
@@ -14,6 +17,17 @@ pub(crate) fn run_id() -> &'static str {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         format!("t{}-{}", now.as_millis(), std::process::id())
     })
+}
+
+/// Waits for an answer to an administrator.
+pub(crate) fn answer<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return value;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Values that no compression makes small.

@@ -72,7 +72,8 @@ impl<'a> Leader<'a> {
         lead: Lead,
     ) -> Result<Self> {
         let network = source.network();
-        let writer = chain_log.log.writer(&format!("{}.producer", chain_log.topics.prefix))?;
+        let mut writer = chain_log.log.writer(&format!("{}.producer", chain_log.topics.prefix))?;
+        chain_log.settle(&mut *writer)?;
         let position = takeover::position(chain_log, network)?;
         // The topics may have been created with another number than this process was started with.
         let partitions = chain_log
