@@ -284,6 +284,11 @@ pub trait PartitionReader: Send {
         true
     }
 
+    /// Whether there is more than can be seen: a transaction that has begun here and not ended. Takes some seconds.
+    fn is_unfinished(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// When the log was last seen to have gone on towards the next record, where it can tell: on Kafka that may be behind
     /// gigabytes of aborted ones.
     fn moved(&self) -> Option<Instant> {

@@ -7,7 +7,7 @@
 mod chain_log;
 mod kafka_cluster;
 
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chain_log::TestLog;
@@ -29,24 +29,32 @@ const DEAD: Duration = Duration::from_secs(5);
 const BLOCKS: u64 = 4;
 const PAYMENTS: u64 = 30;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// By then a record that is not there has gone missing.
+const LATER: Duration = Duration::from_secs(9);
 
-/// Three brokers, and a topic without any second replica.
+/// Three brokers, and a topic without any second replica. One test at a time has them.
 struct Fragile {
-    cluster: Cluster,
+    cluster: Arc<Cluster>,
     log: Arc<dyn Log>,
     topic: String,
+    _turn: MutexGuard<'static, Option<Arc<Cluster>>>,
 }
 
 impl Fragile {
-    fn new() -> Option<Self> {
-        let cluster = Cluster::start_or_skip(&[("NODES", "3"), ("HEAP", "320m")])?;
+    fn new(name: &str) -> Option<Self> {
+        static CLUSTER: Mutex<Option<Arc<Cluster>>> = Mutex::new(None);
+        let mut turn = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+        if turn.is_none() {
+            *turn = Cluster::start_or_skip(&[("NODES", "3"), ("HEAP", "320m")]).map(Arc::new);
+        }
+        let cluster = turn.clone()?;
         let url =
             format!("kafka://{}?replication-factor=1&min-insync-replicas=1", cluster.env("KAFKA_BOOTSTRAP"));
         let log = sluice_log::open(&url).unwrap();
-        let topic = format!("{}.fragile", run_id());
+        let topic = format!("{}.{name}", run_id());
         let spec = TopicSpec { name: topic.clone(), partitions: PARTITIONS, retention: Retention::Forever };
         log.ensure_topics(&[spec]).unwrap();
-        Some(Self { cluster, log, topic })
+        Some(Self { cluster, log, topic, _turn: turn })
     }
 
     /// A chain of some blocks on topics of its own.
@@ -121,7 +129,7 @@ impl Fragile {
 
 #[test]
 fn a_commit_without_a_marker_is_seen_before_the_next_transaction_begins() {
-    let Some(kafka) = Fragile::new() else { return };
+    let Some(kafka) = Fragile::new("seen") else { return };
     let mut writer = kafka.writer();
     let first = kafka.fill(&mut *writer, "first");
     kafka.end_without_leaders(|| writer.commit().unwrap());
@@ -143,7 +151,7 @@ fn a_commit_without_a_marker_is_seen_before_the_next_transaction_begins() {
 
 #[test]
 fn the_next_writer_ends_what_has_no_end_either_way() {
-    let Some(kafka) = Fragile::new() else { return };
+    let Some(kafka) = Fragile::new("either") else { return };
     let partitions: Vec<_> = (0..PARTITIONS).map(|partition| (&*kafka.topic, partition)).collect();
     let mut wanted = Vec::new();
     for (value, ending) in [("committed", Ending::Commit), ("aborted", Ending::Abort)] {
@@ -194,7 +202,7 @@ const CASES: [Case; 4] = [
 
 #[test]
 fn the_next_producer_settles_what_has_no_end_and_the_log_is_sound() {
-    let Some(kafka) = Fragile::new() else { return };
+    let Some(kafka) = Fragile::new("settled") else { return };
     let mut chains = CASES.map(|case| (kafka.chain(&case), case));
     let (sent, dead) = (Arc::new(Barrier::new(CASES.len() + 1)), Arc::new(Barrier::new(CASES.len() + 1)));
     std::thread::scope(|scope| {
@@ -223,6 +231,12 @@ fn the_next_producer_settles_what_has_no_end_and_the_log_is_sound() {
             ended.into_iter().for_each(|thread| thread.join().unwrap());
         });
     });
+    let reader = {
+        let chain = chains[0].0.chain.clone();
+        std::thread::spawn(move || chain.verify(0, Depth::Content, &mut ()).map(|summary| summary.events))
+    };
+    std::thread::sleep(LATER);
+    assert!(!reader.is_finished(), "a reader did not wait for the end of a transaction");
     for (log, case) in chains {
         let chain = log.chain.clone();
         let mut writer = chain.log.writer(&chain.topics.prefix).unwrap();
@@ -231,6 +245,7 @@ fn the_next_producer_settles_what_has_no_end_and_the_log_is_sound() {
         let summary = chain.verify(0, Depth::Content, &mut ()).unwrap();
         assert_eq!(summary.events, BLOCKS + u64::from(case.is_there), "{}: {before} before", case.name);
     }
+    assert_eq!(reader.join().unwrap().unwrap(), BLOCKS + 1);
 }
 
 /// Where one of these records is that are one in each partition.

@@ -105,10 +105,18 @@ impl Stream {
     fn read_up_to(&mut self, offset: i64) -> Result<()> {
         let started = Instant::now();
         while !self.read()? {
-            if started.elapsed() > PATIENCE {
-                // Before it counts as missing, the log must have said so.
-                self.horizon = Some(self.ahead);
-                return self.read_or_end(offset + 1);
+            if started.elapsed() <= PATIENCE {
+                continue;
+            }
+            // Before it counts as missing, the log must have said so, and, before that, that nothing is on its way.
+            let is_unfinished = self.reader.is_unfinished()?;
+            self.horizon = Some(self.ahead);
+            self.read_or_end(offset + 1)?;
+            if !self.buffer.is_empty() || !is_unfinished {
+                return Ok(());
+            }
+            if started.elapsed() > SILENCE {
+                return Err(self.silent("a transaction there has not ended".into()));
             }
         }
         Ok(())
@@ -143,14 +151,15 @@ impl Stream {
         let started = Instant::now();
         while !self.read()? && !self.reader.is_at_end() {
             if self.reader.moved().map_or(started, |moved| moved.max(started)).elapsed() > SILENCE {
-                return Err(Error::Store {
-                    attempt: format!("read {}/{} from offset {}", self.topic, self.partition, self.ahead),
-                    reason: format!("the log has been silent for {} s", SILENCE.as_secs()),
-                    class: Class::Retry,
-                });
+                return Err(self.silent(format!("the log has been silent for {} s", SILENCE.as_secs())));
             }
         }
         Ok(())
+    }
+
+    fn silent(&self, reason: String) -> Error {
+        let attempt = format!("read {}/{} from offset {}", self.topic, self.partition, self.ahead);
+        Error::Store { attempt, reason, class: Class::Retry }
     }
 
     /// Goes on at `offset`.

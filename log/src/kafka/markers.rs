@@ -60,19 +60,25 @@ pub(super) fn look(client: &BaseConsumer<Listener>, ends: &[End]) -> Vec<Sight> 
 pub(super) fn wait_until_visible(client: &BaseConsumer<Listener>, mut ends: Vec<End>) -> Vec<End> {
     let deadline = Instant::now() + MARKER_WAIT;
     let (mut pause, longest) = MARKER_PAUSE;
-    loop {
+    while !ends.is_empty() {
         let mut sights = look(client, &ends).into_iter();
         ends.retain(|_| sights.next() != Some(Sight::Ended));
-        if ends.is_empty() || Instant::now() >= deadline {
-            return ends;
+        if Instant::now() >= deadline {
+            break;
         }
-        std::thread::sleep(pause);
-        pause = longest.min(pause * 2);
+        if !ends.is_empty() {
+            std::thread::sleep(pause);
+            pause = longest.min(pause * 2);
+        }
     }
+    ends
 }
 
 /// As `Log::unfinished`.
 pub(super) fn unfinished(cluster: &Cluster, partitions: &[(&str, i32)]) -> Result<Vec<StartAt>> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
     let attempt = || "look for transactions without an end".to_owned();
     let mut config = cluster.options().client();
     config.set("isolation.level", "read_uncommitted");

@@ -15,6 +15,7 @@ use tracing::debug;
 use super::cluster::{CALL_WAIT, Cluster, Lease};
 use super::fault;
 use super::listener::Listener;
+use super::markers;
 use super::options::Options;
 use crate::{Bounds, Class, Error, PartitionReader, Reader, Record, Result, StartAt};
 
@@ -469,6 +470,11 @@ impl PartitionReader for KafkaPartitionReader {
 
     fn is_at_end(&self) -> bool {
         self.at_end
+    }
+
+    fn is_unfinished(&self) -> Result<bool> {
+        let here = (self.position.topic.as_str(), self.position.partition);
+        Ok(!markers::unfinished(&self.cluster, &[here])?.is_empty())
     }
 
     fn moved(&self) -> Option<Instant> {
