@@ -1,20 +1,19 @@
 //! What others see of a group, and what a member does that has lost its place.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sluice_consumer::{Consumer, Error, MempoolInterest, State};
 use sluice_consumer_testkit::{TestLog, chain, pay};
 use sluice_runtime::status::groups::{self, Group, State as GroupState};
 
-use crate::ledger::{Ledger, Running, Store, confirmed, eventually};
+use crate::ledger::{Gate, Ledger, Running, Store, confirmed, eventually};
 
 /// A consumer whose projection can be made to wait.
-fn held(log: &TestLog, store: &Store) -> (Running, Arc<AtomicBool>) {
+fn held(log: &TestLog, store: &Store) -> (Running, Arc<Gate>) {
     let ledger = Ledger::new(store, MempoolInterest::None);
-    let waits = ledger.waits.clone();
-    (Running::start(Consumer::new(log.chain.clone(), "index"), ledger), waits)
+    let gate = ledger.gate.clone();
+    (Running::start(Consumer::new(log.chain.clone(), "index"), ledger), gate)
 }
 
 /// What `sluice status` shows of the group.
@@ -32,7 +31,7 @@ fn status_tells_whether_a_group_is_current_behind_stuck_or_stopped() {
     let (soon, late) = (Duration::from_secs(30), Duration::MAX);
     let mut log = chain().blocks(3).reorg(1).blocks(2).build();
     let store = Store::default();
-    let (running, waits) = held(&log, &store);
+    let (running, gate) = held(&log, &store);
     running.until_live();
     let is = |log: &TestLog, stuck_after, state, blocks, height| {
         shown(log, stuck_after).is_some_and(|group| {
@@ -40,7 +39,7 @@ fn status_tells_whether_a_group_is_current_behind_stuck_or_stopped() {
         })
     };
     eventually("the group is current", || is(&log, soon, GroupState::Current, 0, 4));
-    waits.store(true, Ordering::SeqCst);
+    gate.shut();
     log.play(&chain().reorg(1).blocks(2));
     eventually("the group is behind", || is(&log, late, GroupState::Behind, 3, 4));
     let group = shown(&log, soon).unwrap();
@@ -50,7 +49,7 @@ fn status_tells_whether_a_group_is_current_behind_stuck_or_stopped() {
         let status = running.monitor.status();
         status.blocks_behind == Some(3) && status.log_height == Some(5) && !status.behind.is_zero()
     });
-    waits.store(false, Ordering::SeqCst);
+    gate.open();
     eventually("the group is current again", || is(&log, soon, GroupState::Current, 0, 5));
     running.stop().unwrap();
     assert!(is(&log, soon, GroupState::Stopped, 0, 5));
@@ -60,13 +59,13 @@ fn status_tells_whether_a_group_is_current_behind_stuck_or_stopped() {
 fn a_group_that_has_applied_nothing_yet_is_shown() {
     let log = chain().blocks(3).build();
     let ledger = Ledger::new(&Store::default(), MempoolInterest::None);
-    let waits = ledger.waits.clone();
-    waits.store(true, Ordering::SeqCst);
+    let gate = ledger.gate.clone();
+    gate.shut();
     let running = Running::start(Consumer::new(log.chain.clone(), "index"), ledger);
     eventually("the group is shown", || shown(&log, Duration::MAX).is_some());
     let group = shown(&log, Duration::MAX).unwrap();
     assert_eq!((group.state, group.blocks_behind, group.height), (GroupState::Behind, Some(4), None));
-    waits.store(false, Ordering::SeqCst);
+    gate.open();
     running.stop().unwrap();
 }
 
@@ -119,16 +118,16 @@ fn a_member_that_can_roll_back_stands_by_again_after_it_lost_its_place_in_a_bloc
     let store = Store::default();
     let mut ledger = Ledger::new(&store, MempoolInterest::None);
     ledger.rolls_back = true;
-    let waits = ledger.waits.clone();
+    let gate = ledger.gate.clone();
     let first = Running::start(Consumer::new(log.chain.clone(), "index"), ledger);
     first.until_live();
     let (second, _) = held(&log, &store);
     eventually("there are two members", || {
         shown(&log, Duration::MAX).is_some_and(|group| group.members == 2)
     });
-    waits.store(true, Ordering::SeqCst);
+    gate.shut();
     log.play(&chain().block([pay("alice", "bob", 1)]));
-    std::thread::sleep(Duration::from_millis(500));
+    gate.until_reached();
     expel_first(&log);
     second.until("the second takes over", |monitor| monitor.status().state == State::Live);
     log.play(&chain().reorg(1).blocks(2));
@@ -136,7 +135,7 @@ fn a_member_that_can_roll_back_stands_by_again_after_it_lost_its_place_in_a_bloc
     eventually("the second goes on", || {
         store.rows().position.is_some_and(|position| position.tip.hash == tip)
     });
-    waits.store(false, Ordering::SeqCst);
+    gate.open();
     first.until("the first stands by", |monitor| monitor.status().state == State::StandingBy);
     second.stop().unwrap();
     first.until_live();
@@ -153,22 +152,22 @@ fn a_member_that_can_roll_back_stands_by_again_after_it_lost_its_place_in_a_bloc
 fn a_member_that_has_lost_its_place_commits_nothing_more_and_ends() {
     let mut log = chain().mined_by("alice", []).build();
     let store = Store::default();
-    let (first, first_waits) = held(&log, &store);
+    let (first, gate) = held(&log, &store);
     first.until_live();
     let (second, _) = held(&log, &store);
     eventually("there are two members", || {
         shown(&log, Duration::MAX).is_some_and(|group| group.members == 2)
     });
     // The first is in the middle of a block when it is taken for dead.
-    first_waits.store(true, Ordering::SeqCst);
+    gate.shut();
     log.play(&chain().block([pay("alice", "bob", 1)]));
-    std::thread::sleep(Duration::from_millis(500));
+    gate.until_reached();
     let before = store.rows();
     expel_first(&log);
     second.until("the second takes over", |monitor| monitor.status().state == State::Live);
     assert_ne!(store.rows(), before);
     let after = store.rows();
-    first_waits.store(false, Ordering::SeqCst);
+    gate.open();
     let ended = first.ended();
     assert!(matches!(ended, Err(Error::Superseded { .. })), "{ended:?}");
     assert_eq!(store.rows(), after);

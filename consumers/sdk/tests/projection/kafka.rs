@@ -168,12 +168,12 @@ fn on_kafka_a_consumer_outlives_a_broker_that_is_away_for_longer_than_a_session(
     let large = Store::default();
     let mut ledger = Ledger::new(&large, MempoolInterest::None);
     (ledger.rolls_back, ledger.waits_inside) = (true, Some(1_000));
-    let (waits, inside) = (ledger.waits.clone(), ledger.inside.clone());
-    waits.store(true, Ordering::SeqCst);
+    let (gate, inside) = (ledger.gate.clone(), ledger.inside.clone());
+    gate.shut();
     let interrupted = Running::start(Consumer::new(copy.chain.clone(), "interrupted"), ledger);
     eventually("it is in the block", || inside.load(Ordering::SeqCst) == 1_000);
     broker.kill();
-    waits.store(false, Ordering::SeqCst);
+    gate.open();
     std::thread::sleep(2 * SESSION);
     let read = inside.load(Ordering::SeqCst);
     assert!((1_000..CROWD).contains(&read), "it had the whole block when the broker went: {read}");

@@ -50,11 +50,11 @@ pub(crate) struct Ledger {
     /// Fails with this change, counted from the start.
     pub(crate) fails_at: Option<u64>,
     changes: u64,
-    /// While this holds, no change is applied.
-    pub(crate) waits: Arc<AtomicBool>,
+    /// While this is shut, no change is applied.
+    pub(crate) gate: Arc<Gate>,
     /// Whether it can roll back.
     pub(crate) rolls_back: bool,
-    /// Transactions of the block it is in, and after how many of them it waits while `waits` holds.
+    /// Transactions of the block it is in, and after how many of them it waits while the gate is shut.
     pub(crate) inside: Arc<AtomicU64>,
     pub(crate) waits_inside: Option<u64>,
 }
@@ -67,7 +67,7 @@ impl Ledger {
             held: None,
             fails_at: None,
             changes: 0,
-            waits: Arc::default(),
+            gate: Arc::default(),
             rolls_back: false,
             inside: Arc::default(),
             waits_inside: None,
@@ -81,7 +81,7 @@ impl Ledger {
     fn count(&mut self) -> Result<(), BoxError> {
         self.changes += 1;
         if self.waits_inside.is_none() {
-            wait_while(&self.waits);
+            self.gate.pass();
         }
         if self.fails_at == Some(self.changes) { Err("it was told to fail".into()) } else { Ok(()) }
     }
@@ -94,7 +94,7 @@ impl Projection for Ledger {
 
     fn apply(&mut self, change: &mut BlockChange<'_>) -> Result<(), BoxError> {
         self.count()?;
-        let (waits, inside, waits_inside) = (self.waits.clone(), self.inside.clone(), self.waits_inside);
+        let (gate, inside, waits_inside) = (self.gate.clone(), self.inside.clone(), self.waits_inside);
         inside.store(0, Ordering::SeqCst);
         let rows = self.held();
         if rows.position != change.before {
@@ -104,7 +104,7 @@ impl Projection for Ledger {
         for transaction in change.transactions() {
             let txid = transaction?.transaction.txid;
             if Some(inside.fetch_add(1, Ordering::SeqCst) + 1) == waits_inside {
-                wait_while(&waits);
+                gate.pass();
             }
             let fits = match action {
                 Action::Connected => rows.confirmed.insert(txid, height).is_none(),
@@ -161,9 +161,32 @@ impl Projection for Ledger {
     }
 }
 
-fn wait_while(holds: &AtomicBool) {
-    while holds.load(Ordering::SeqCst) {
-        std::thread::sleep(Duration::from_millis(5));
+/// Stops a projection in the middle of its work.
+#[derive(Default)]
+pub(crate) struct Gate {
+    is_shut: AtomicBool,
+    /// Whether somebody has come to it while it was shut.
+    is_reached: AtomicBool,
+}
+
+impl Gate {
+    pub(crate) fn shut(&self) {
+        self.is_shut.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn open(&self) {
+        self.is_shut.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn until_reached(&self) {
+        eventually("the projection is at the gate", || self.is_reached.load(Ordering::SeqCst));
+    }
+
+    fn pass(&self) {
+        while self.is_shut.load(Ordering::SeqCst) {
+            self.is_reached.store(true, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -197,6 +220,7 @@ impl Running {
     }
 
     pub(crate) fn ended(self) -> Result<(), Error> {
+        eventually("the consumer ends", || self.thread.is_finished());
         self.thread.join().unwrap()
     }
 }
