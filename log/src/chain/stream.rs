@@ -108,11 +108,12 @@ impl Stream {
             if started.elapsed() <= PATIENCE {
                 continue;
             }
-            // Before it counts as missing, the log must have said so, and, before that, that nothing is on its way.
+            // Before it counts as missing, the log must have said so, and that nothing is on its way: what was may have come.
+            if self.has_come(offset)? {
+                return Ok(());
+            }
             let is_unfinished = self.reader.is_unfinished()?;
-            self.horizon = Some(self.ahead);
-            self.read_or_end(offset + 1)?;
-            if !self.buffer.is_empty() || !is_unfinished {
+            if self.has_come(offset)? || !is_unfinished {
                 return Ok(());
             }
             if started.elapsed() > SILENCE {
@@ -120,6 +121,13 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Reads on to the end that the log has now; says whether there was a record.
+    fn has_come(&mut self, offset: i64) -> Result<bool> {
+        self.horizon = Some(self.ahead);
+        self.read_or_end(offset + 1)?;
+        Ok(!self.buffer.is_empty())
     }
 
     /// Waits for a record that is not taken yet, `timeout` at most, and gives the offset after the last one read ahead;
