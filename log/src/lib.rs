@@ -170,11 +170,11 @@ pub trait Log: Send + Sync {
     /// Becomes the only writer of `transactional_id`: any earlier one is fenced, and its open transaction aborted.
     fn writer(&self, transactional_id: &str) -> Result<Box<dyn Writer>>;
 
-    /// Where readers of these partitions wait for a transaction to end, at the offset of its first record. Waits some
+    /// Where readers of these topics' partitions wait for a transaction to end, at the offset of its first record. Waits some
     /// seconds for those that are about to. After a writer has taken over and before it begins there can be none, but where
     /// the log has left out the end of one: `Writer::finish` mends that.
-    fn unfinished(&self, partitions: &[(&str, i32)]) -> Result<Vec<StartAt>> {
-        let _ = partitions;
+    fn unfinished(&self, topics: &[&str]) -> Result<Vec<StartAt>> {
+        let _ = topics;
         Ok(Vec::new())
     }
 

@@ -1,7 +1,9 @@
 //! What a new producer does first: it ends what brokers have left without an end, as it was meant to end.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
+use sluice_schemas::EventKind;
 use tracing::warn;
 
 use super::ChainLog;
@@ -19,23 +21,18 @@ impl ChainLog {
     /// What the log said; with `Class::Fatal` where this writer cannot end it.
     pub fn settle(&self, writer: &mut dyn Writer) -> Result<()> {
         let topics = &self.topics;
-        let mut partitions = Vec::new();
-        for topic in [&topics.blocks, &topics.transactions, &topics.mempool, &topics.status] {
-            let count = self.log.topic(topic)?.map_or(0, |topic| topic.partitions);
-            partitions.extend((0..count).map(|partition| (topic.as_str(), partition)));
-        }
-        let unfinished = self.log.unfinished(&partitions)?;
+        let names = EventKind::ALL.map(|kind| topics.name(kind));
+        let unfinished = self.log.unfinished(&names)?;
         if unfinished.is_empty() {
             return Ok(());
         }
-        let transactions: Vec<i32> =
-            partitions.iter().filter(|(topic, _)| *topic == topics.transactions).map(|(_, p)| *p).collect();
-        let named = self.named(&transactions)?;
+        let partitions = 0..self.log.topic(&topics.transactions)?.map_or(0, |topic| topic.partitions);
+        let named = self.named(partitions.clone())?;
         let is_named = |at: &StartAt| {
             at.topic == topics.transactions && named.get(&at.partition).is_some_and(|end| at.offset < *end)
         };
         let (mut committed, mut aborted): (Vec<_>, Vec<_>) = unfinished.into_iter().partition(is_named);
-        if aborted.iter().any(|at| at.topic == topics.blocks) && self.is_more_than(&named, &transactions)? {
+        if aborted.iter().any(|at| at.topic == topics.blocks) && self.is_more_than(&named, partitions)? {
             committed.append(&mut aborted);
         }
         for (partitions, ending) in [(committed, Ending::Commit), (aborted, Ending::Abort)] {
@@ -44,7 +41,7 @@ impl ChainLog {
                 writer.finish(&partitions, ending)?;
             }
         }
-        match self.log.unfinished(&partitions)?.first() {
+        match self.log.unfinished(&names)?.first() {
             None => Ok(()),
             Some(at) => Err(Error::Store {
                 attempt: format!(
@@ -58,13 +55,13 @@ impl ChainLog {
     }
 
     /// The offsets after what visible chain events name, in each of these partitions of transactions.
-    fn named(&self, partitions: &[i32]) -> Result<HashMap<i32, i64>> {
+    fn named(&self, partitions: Range<i32>) -> Result<HashMap<i32, i64>> {
         let mut named = HashMap::new();
         for event in Backwards::open(self)? {
             for range in event?.transactions {
                 named.entry(range.partition).or_insert(range.first_offset + range.records);
             }
-            if partitions.iter().all(|partition| named.contains_key(partition)) {
+            if partitions.clone().all(|partition| named.contains_key(&partition)) {
                 break;
             }
         }
@@ -72,9 +69,9 @@ impl ChainLog {
     }
 
     /// Whether more transactions are visible than chain events name.
-    fn is_more_than(&self, named: &HashMap<i32, i64>, partitions: &[i32]) -> Result<bool> {
+    fn is_more_than(&self, named: &HashMap<i32, i64>, partitions: Range<i32>) -> Result<bool> {
         let topic = &self.topics.transactions;
-        for &partition in partitions {
+        for partition in partitions {
             let bounds = self.log.bounds(topic, partition)?;
             let offset = named.get(&partition).map_or(bounds.start, |end| bounds.start.max(*end));
             if self.is_any_left(&StartAt { topic: topic.clone(), partition, offset }, bounds.end)? {

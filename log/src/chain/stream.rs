@@ -117,7 +117,7 @@ impl Stream {
                 return Ok(());
             }
             if started.elapsed() > SILENCE {
-                return Err(self.silent("a transaction there has not ended".into()));
+                return Err(self.failed("a transaction there has not ended".into()));
             }
         }
         Ok(())
@@ -159,13 +159,13 @@ impl Stream {
         let started = Instant::now();
         while !self.read()? && !self.reader.is_at_end() {
             if self.reader.moved().map_or(started, |moved| moved.max(started)).elapsed() > SILENCE {
-                return Err(self.silent(format!("the log has been silent for {} s", SILENCE.as_secs())));
+                return Err(self.failed(format!("the log has been silent for {} s", SILENCE.as_secs())));
             }
         }
         Ok(())
     }
 
-    fn silent(&self, reason: String) -> Error {
+    fn failed(&self, reason: String) -> Error {
         let attempt = format!("read {}/{} from offset {}", self.topic, self.partition, self.ahead);
         Error::Store { attempt, reason, class: Class::Retry }
     }

@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use crate::AppendedRange;
 
+/// A partition, and the offset after a transaction's last record there.
+pub(super) type End = (Arc<str>, i32, i64);
+
 /// Index of a partition in the ledger.
 pub(super) type Slot = usize;
 
@@ -193,7 +196,7 @@ impl Ledger {
 
     /// The transaction is committed: every partition it touched has its marker next. Returns the offset after the last
     /// record of each of them.
-    pub(super) fn committed(&mut self) -> Vec<(Arc<str>, i32, i64)> {
+    pub(super) fn committed(&mut self) -> Vec<End> {
         let mut ends = Vec::with_capacity(self.touched.len());
         for slot in std::mem::take(&mut self.touched) {
             let entry = &mut self.entries[slot];
@@ -206,7 +209,7 @@ impl Ledger {
     }
 
     /// Nobody has seen the markers of a commit in these partitions: where the next record will be must be learnt.
-    pub(super) fn unseen(&mut self, partitions: &[(Arc<str>, i32, i64)]) {
+    pub(super) fn unseen(&mut self, partitions: &[End]) {
         for (topic, partition, _) in partitions {
             if let Some(slot) = self.slot(topic, *partition) {
                 self.entries[slot].next = None;

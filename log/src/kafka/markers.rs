@@ -8,7 +8,6 @@
 //! abort would take away what was committed. So a commit is looked for, and what misses its marker gets one, by a
 //! transaction of a record without a value.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -18,6 +17,7 @@ use tracing::debug;
 
 use super::cluster::Cluster;
 use super::fault;
+use super::ledger::End;
 use super::listener::Listener;
 use crate::{Result, StartAt};
 
@@ -27,9 +27,6 @@ const MARKER_WAIT: Duration = Duration::from_secs(5);
 pub(super) const MARKER_PAUSE: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
 /// How long one look may take.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// A partition, and the offset after a transaction's last record there.
-pub(super) type End = (Arc<str>, i32, i64);
 
 /// What readers see of a transaction in one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +71,7 @@ pub(super) fn wait_until_visible(client: &BaseConsumer<Listener>, mut ends: Vec<
     ends
 }
 
-/// As `Log::unfinished`.
+/// Where readers of these partitions wait. Patient as `Log::unfinished`.
 pub(super) fn unfinished(cluster: &Cluster, partitions: &[(&str, i32)]) -> Result<Vec<StartAt>> {
     if partitions.is_empty() {
         return Ok(Vec::new());

@@ -89,8 +89,13 @@ impl Log for KafkaLog {
         Ok(Box::new(writer::KafkaWriter::new(self.cluster.clone(), transactional_id)?))
     }
 
-    fn unfinished(&self, partitions: &[(&str, i32)]) -> Result<Vec<StartAt>> {
-        markers::unfinished(&self.cluster, partitions)
+    fn unfinished(&self, topics: &[&str]) -> Result<Vec<StartAt>> {
+        let mut partitions = Vec::new();
+        for &topic in topics {
+            let count = self.cluster.partitions(topic)?.unwrap_or(0);
+            partitions.extend((0..count).map(|partition| (topic, partition)));
+        }
+        markers::unfinished(&self.cluster, &partitions)
     }
 
     fn reader(&self, from: &[StartAt]) -> Result<Box<dyn Reader>> {

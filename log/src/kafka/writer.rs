@@ -15,9 +15,9 @@ use tracing::{debug, warn};
 use self::delivery::{Deliveries, take_in};
 use super::cluster::Cluster;
 use super::fault;
-use super::ledger::{Ledger, Slot};
+use super::ledger::{End, Ledger, Slot};
 use super::listener::lock;
-use super::markers::{End, MARKER_PAUSE, Sight, look, wait_until_visible};
+use super::markers::{MARKER_PAUSE, Sight, look, wait_until_visible};
 use super::options::Options;
 use crate::{AppendedRange, Class, Ending, Error, NewRecord, Result, StartAt, Writer, chunk, headers};
 
