@@ -3,6 +3,7 @@
 mod dlq;
 mod live;
 mod output;
+mod patience;
 mod replay;
 mod schemas;
 mod status;

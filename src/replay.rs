@@ -16,6 +16,7 @@ use sluice_runtime::start::Start;
 use sluice_schemas::EventKind;
 
 use crate::output::{self, Form};
+use crate::patience::Patience;
 
 /// Pause between two looks at what is left to do.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
@@ -142,7 +143,8 @@ fn send_again(
     let desk = Desk::new(chain, &info.name);
     let blocks = desk.request(heights.clone(), &id, now)?;
     if wait {
-        while desk.open()?.iter().any(|(_, open)| open.id == id) {
+        let mut patience = Patience::new();
+        while patience.hear(desk.open())?.is_none_or(|open| open.iter().any(|(_, open)| open.id == id)) {
             std::thread::sleep(LOOK_PAUSE);
         }
     }

@@ -14,6 +14,7 @@ use sluice_runtime::start::Start;
 use sluice_schemas::{ChainEvent, Event, EventKind, Human, MempoolEvent, StatusEvent, TransactionEvent};
 
 use crate::output::Form;
+use crate::patience::Patience;
 
 /// How long to wait for records before looking for a stop.
 const POLL_WAIT: Duration = Duration::from_millis(200);
@@ -91,9 +92,12 @@ fn follow(tail: &Tail, starts: &[StartAt], printer: &mut Printer, shutdown: &Shu
     let mut reader = printer.chain.log.reader(starts)?;
     let wait = if tail.no_follow { END_WAIT } else { POLL_WAIT };
     let mut ends = Ends::of(&printer.chain, starts)?;
+    let mut patience = Patience::new();
     while printer.left > 0 && !shutdown.is_requested() && !(tail.no_follow && ends.are_reached()) {
         let records = reader.poll(wait)?;
-        if records.is_empty() && tail.no_follow && !ends.is_any_left(&printer.chain)? {
+        if !records.is_empty() {
+            patience = Patience::new();
+        } else if tail.no_follow && patience.hear(ends.is_any_left(&printer.chain))? == Some(false) {
             break;
         }
         for record in records {

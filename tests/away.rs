@@ -28,8 +28,9 @@ const AGAIN: u64 = 20;
 const MIDDLE: u64 = 5_000;
 /// Bytes printed after which `sluice tail` is in the middle.
 const PRINTED_BYTES: u64 = 500_000;
-/// How long the broker is away at least: longer than what was read ahead lasts.
-const AWAY: Duration = Duration::from_secs(3);
+/// How long the broker is away at least: longer than what was read ahead lasts, and than a command waits for a broker that
+/// it has not heard of yet.
+const AWAY: Duration = Duration::from_secs(25);
 
 /// A log on a broker of its own.
 struct Log {

@@ -115,7 +115,7 @@ impl Desk {
     ///
     /// # Errors
     /// What the log said.
-    pub fn open(&self) -> Result<Vec<(i32, Open)>, Refusal> {
+    pub fn open(&self) -> sluice_log::Result<Vec<(i32, Open)>> {
         let Some(info) = self.chain.log.topic(&self.topic)? else { return Ok(Vec::new()) };
         let mut all = Vec::new();
         let from: Vec<_> = (0..info.partitions).map(|partition| (partition, None)).collect();
