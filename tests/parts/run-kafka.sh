@@ -6,7 +6,9 @@
 #   run-kafka.sh up DIR N         start node N again with its data
 #   run-kafka.sh pid DIR N ; run-kafka.sh env DIR ; run-kafka.sh tool DIR CLASS ARGS...
 # Environment at the first `start` (kept in DIR/settings): NODES=1|3 PORT, default free ones (node i has PORT+10*(i-1), +1 controller, +2 SASL_SSL, +3 SSL)
-#   SESSION=3 (seconds: longer where no broker is killed, for a busy machine may stop one that long, and what is fenced leads nothing)
+#   SESSION=60 with 1 node, 3 with 3 (seconds without a heartbeat after which a broker is fenced and leads nothing: a disk that stands still for
+#   longer, as one may that discards what was deleted, fences a healthy one). An only node has 3 from its first `up` on: it may register again only
+#   when the session of the killed one is over.
 #   HEAP=512m SECURE=0|1 (adds SASL_SSL and SSL listeners, users admin/alice by SCRAM with the passwords
 #   admin-secret/alice-secret, DIR/tls/ca.pem) EXTRA_PROPS=FILE
 set -euo pipefail
@@ -17,7 +19,7 @@ lib="$("$here/get-kafka.sh")"; home="${lib%/lib}"
 JAVA="${JAVA_HOME:+$JAVA_HOME/bin/}java"; KEYTOOL="${JAVA_HOME:+$JAVA_HOME/bin/}keytool"
 if [ -e "$dir/settings" ]; then . "$dir/settings"; fi
 : "${NODES:=1}"; [ -n "${PORT:-}" ] || [ "$cmd" != start ] || PORT="$(free_ports 24)"
-: "${PORT:?was never started in $dir}" "${HEAP:=512m}" "${SECURE:=0}" "${SESSION:=3}" "${EXTRA_PROPS:=}" "${START_WAIT:=90}" "${STOP_WAIT:=20}"
+: "${PORT:?was never started in $dir}" "${HEAP:=512m}" "${SECURE:=0}" "${SESSION:=$((NODES == 1 ? 60 : 3))}" "${EXTRA_PROPS:=}" "${START_WAIT:=90}" "${STOP_WAIT:=20}"
 
 port() { echo $((PORT + 10 * ($1 - 1) + $2)); }
 bootstrap() { local i s=; for ((i=1;i<=NODES;i++)); do s+="${s:+,}127.0.0.1:$(port "$i" "$1")"; done; echo "$s"; }
@@ -59,7 +61,6 @@ transaction.state.log.num.partitions=10
 share.coordinator.state.topic.replication.factor=$n
 share.coordinator.state.topic.min.isr=$isr
 group.initial.rebalance.delay.ms=0
-# quick for tests: a killed broker is fenced (and may register again) after 3 s, not 9 s
 broker.session.timeout.ms=${SESSION}000
 broker.heartbeat.interval.ms=500
 # a transaction past its timeout is aborted within 1 s of it, not 10 s
@@ -134,7 +135,9 @@ start)
   echo "bootstrap.servers=$(bootstrap 0)";;
 stop) if [ $# -gt 0 ]; then stop_nodes "$1"; else stop_nodes $(seq 1 "$NODES"); fi;;
 kill) p="$(pid_of "$1")" && kill -KILL "$p" && while kill -0 "$p" 2>/dev/null; do sleep 0.05; done; rm -f "$dir/node$1/pid";;
-up) launch "$1"; wait_ready "$1";;
+up)
+  if [ "$NODES" = 1 ]; then sed -i 's/^broker.session.timeout.ms=.*/broker.session.timeout.ms=3000/' "$dir/node$1/server.properties"; fi
+  launch "$1"; wait_ready "$1";;
 pid) pid_of "$1";;
 env) echo "KAFKA_BOOTSTRAP=$(bootstrap 0)"; [ "$SECURE" = 1 ] && { echo "KAFKA_SASL_SSL=$(bootstrap 2)"; echo "KAFKA_SSL=$(bootstrap 3)"; echo "KAFKA_CA=$dir/tls/ca.pem"; }; true;;
 tool) tool "$@";;

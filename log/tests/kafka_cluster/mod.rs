@@ -135,8 +135,20 @@ impl Cluster {
     }
 }
 
+/// Lines of a broker's log that are shown where a test fails.
+const SHOWN_LINES: usize = 60;
+
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in 1..=3 {
+                let log = self.folder.join(format!("node{node}/server.log"));
+                let Ok(log) = std::fs::read_to_string(&log) else { continue };
+                let lines: Vec<_> = log.lines().collect();
+                eprintln!("--- broker {node} said last:");
+                lines[lines.len().saturating_sub(SHOWN_LINES)..].iter().for_each(|line| eprintln!("{line}"));
+            }
+        }
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();
     }
