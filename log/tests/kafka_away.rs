@@ -35,8 +35,8 @@ struct Chain {
 impl Chain {
     fn new() -> Option<Self> {
         let cluster = Cluster::start_or_skip(&[("HEAP", "384m")])?;
-        // Uncompressed, for what is read ahead is counted in bytes as they are fetched.
-        let url = format!("kafka://{}?compression=none", cluster.env("KAFKA_BOOTSTRAP"));
+        // Uncompressed, for what is read ahead is counted in bytes as they are fetched. Patient, for a disk may stand still.
+        let url = format!("kafka://{}?compression=none&delivery-timeout=3m", cluster.env("KAFKA_BOOTSTRAP"));
         let topics = Topics::new(&format!("{}.away", run_id()));
         let mut log = TestLog::on(sluice_log::open(&url).unwrap(), topics.clone());
         let (blocks, payments, bytes) = LOAD;
