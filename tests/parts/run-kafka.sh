@@ -6,9 +6,6 @@
 #   run-kafka.sh up DIR N         start node N again with its data
 #   run-kafka.sh pid DIR N ; run-kafka.sh env DIR ; run-kafka.sh tool DIR CLASS ARGS...
 # Environment at the first `start` (kept in DIR/settings): NODES=1|3 PORT, default free ones (node i has PORT+10*(i-1), +1 controller, +2 SASL_SSL, +3 SSL)
-#   SESSION=60 with 1 node, 3 with 3 (seconds without a heartbeat after which a broker is fenced and leads nothing: a disk that stands still for
-#   longer, as one may that discards what was deleted, fences a healthy one). An only node has 3 from its first `up` on: it may register again only
-#   when the session of the killed one is over.
 #   HEAP=512m SECURE=0|1 (adds SASL_SSL and SSL listeners, users admin/alice by SCRAM with the passwords
 #   admin-secret/alice-secret, DIR/tls/ca.pem) EXTRA_PROPS=FILE
 set -euo pipefail
@@ -19,7 +16,7 @@ lib="$("$here/get-kafka.sh")"; home="${lib%/lib}"
 JAVA="${JAVA_HOME:+$JAVA_HOME/bin/}java"; KEYTOOL="${JAVA_HOME:+$JAVA_HOME/bin/}keytool"
 if [ -e "$dir/settings" ]; then . "$dir/settings"; fi
 : "${NODES:=1}"; [ -n "${PORT:-}" ] || [ "$cmd" != start ] || PORT="$(free_ports 24)"
-: "${PORT:?was never started in $dir}" "${HEAP:=512m}" "${SECURE:=0}" "${SESSION:=$((NODES == 1 ? 60 : 3))}" "${EXTRA_PROPS:=}" "${START_WAIT:=90}" "${STOP_WAIT:=20}"
+: "${PORT:?was never started in $dir}" "${HEAP:=512m}" "${SECURE:=0}" "${EXTRA_PROPS:=}" "${START_WAIT:=90}" "${STOP_WAIT:=20}"
 
 port() { echo $((PORT + 10 * ($1 - 1) + $2)); }
 bootstrap() { local i s=; for ((i=1;i<=NODES;i++)); do s+="${s:+,}127.0.0.1:$(port "$i" "$1")"; done; echo "$s"; }
@@ -61,7 +58,9 @@ transaction.state.log.num.partitions=10
 share.coordinator.state.topic.replication.factor=$n
 share.coordinator.state.topic.min.isr=$isr
 group.initial.rebalance.delay.ms=0
-broker.session.timeout.ms=${SESSION}000
+# What sends no heartbeat for that long is fenced and leads nothing: quick where others take over, long where none can and a disk that stands
+# still would fence a healthy node.
+broker.session.timeout.ms=$((NODES == 1 ? 60000 : 3000))
 broker.heartbeat.interval.ms=500
 # a transaction past its timeout is aborted within 1 s of it, not 10 s
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
@@ -116,7 +115,7 @@ stop_nodes() { # all at once, so that no node waits long for a quorum that has g
 }
 case "$cmd" in
 start)
-  printf 'NODES=%q PORT=%q HEAP=%q SECURE=%q SESSION=%q EXTRA_PROPS=%q\n' "$NODES" "$PORT" "$HEAP" "$SECURE" "$SESSION" "$EXTRA_PROPS" >"$dir/settings"
+  printf 'NODES=%q PORT=%q HEAP=%q SECURE=%q EXTRA_PROPS=%q\n' "$NODES" "$PORT" "$HEAP" "$SECURE" "$EXTRA_PROPS" >"$dir/settings"
   [ "$SECURE" = 1 ] && make_tls
   if [ ! -e "$dir/formatted" ]; then
     cluster="$(uuid)"; init=; scram=()
@@ -136,6 +135,7 @@ start)
 stop) if [ $# -gt 0 ]; then stop_nodes "$1"; else stop_nodes $(seq 1 "$NODES"); fi;;
 kill) p="$(pid_of "$1")" && kill -KILL "$p" && while kill -0 "$p" 2>/dev/null; do sleep 0.05; done; rm -f "$dir/node$1/pid";;
 up)
+  # It may register again only when the session of the killed one is over.
   if [ "$NODES" = 1 ]; then sed -i 's/^broker.session.timeout.ms=.*/broker.session.timeout.ms=3000/' "$dir/node$1/server.properties"; fi
   launch "$1"; wait_ready "$1";;
 pid) pid_of "$1";;
