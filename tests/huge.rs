@@ -73,7 +73,7 @@ const BASE_BYTES: u64 = 256_000_000;
 /// More than a small block a large one may not take: what allocators and caches keep.
 const SLACK_BYTES: u64 = 24_000_000;
 /// The same on Kafka, where a slow broker may have the client's queue fill for the one and not for the other: 64 MiB of
-/// records, and 300 bytes beside each of up to 200,000. All of the large block would take 190 MB more there.
+/// records, and some 200 bytes beside each of up to 200,000. All of the large block would take 190 MB more there.
 const KAFKA_SLACK_BYTES: u64 = 128_000_000;
 
 /// What the index may hold back and keep of what it read, bytes: so little that a small block fills it too.

@@ -106,8 +106,8 @@ impl Table {
 
     /// How the store keeps it.
     pub(crate) fn settings(self) -> KeyspaceCreateOptions {
-        // In parts, of which a look reads one: whole, those of a table of 64 MB are 1.7 MB and more, too many for the cache
-        // once there are many tables.
+        // Filters and block indexes are in parts, of which a look reads one: whole, they are 1.7 MB and more for each file of
+        // 64 MB, too much for the cache once there are many files.
         let options = KeyspaceCreateOptions::default()
             .max_memtable_size(MEMTABLE_BYTES)
             .index_block_partitioning_policy(PartitioningPolicy::all(true))
