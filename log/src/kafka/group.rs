@@ -19,9 +19,9 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::{info, warn};
 
 use super::cluster::{CALL_WAIT, Cluster};
+use super::consumer::{self, Decoder, POLL_BYTES, POLL_RECORDS, Trouble};
 use super::fault;
 use super::listener::Listener;
-use super::reader::{self, Decoder, POLL_BYTES, POLL_RECORDS, Trouble};
 use super::role;
 use crate::{Class, Committed, Error, GroupInfo, GroupReader, Record, Result};
 
@@ -116,7 +116,7 @@ impl KafkaGroup {
         }
         let attempt = || format!("join group {group}");
         let session = cluster.options().group_session_timeout;
-        let consumer: BaseConsumer<Membership> = reader::config(cluster.options(), QUEUE_KIBIBYTES)
+        let consumer: BaseConsumer<Membership> = consumer::config(cluster.options(), QUEUE_KIBIBYTES)
             .set("group.id", group)
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", session.as_millis().to_string())
@@ -187,7 +187,7 @@ impl GroupReader for KafkaGroup {
             match self.consumer.poll(left) {
                 Some(Ok(message)) => {
                     if let Some(record) = self.decoder.record(&message)? {
-                        bytes += reader::weight(&record);
+                        bytes += consumer::weight(&record);
                         records.push(record);
                     }
                 }

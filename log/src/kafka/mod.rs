@@ -6,6 +6,7 @@
 //! as the event contract wants them (`topics`).
 
 mod cluster;
+mod consumer;
 mod fault;
 mod group;
 mod ledger;

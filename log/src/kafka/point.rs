@@ -9,9 +9,9 @@ use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::cluster::{CALL_WAIT, Cluster};
+use super::consumer::{Decoder, Trouble, config, introduce};
 use super::fault;
 use super::listener::Listener;
-use super::reader::{Decoder, Trouble, config, introduce};
 use crate::chunk::{self, Joiner};
 use crate::{Class, Error, PointReader, Record, Result};
 

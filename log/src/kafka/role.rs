@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::cluster::Cluster;
+use super::consumer::{self, Trouble};
 use super::listener::Listener;
-use super::reader::{self, Trouble};
 use super::{fault, topics};
 use crate::{Candidate, Class, Error, Result};
 
@@ -50,7 +50,7 @@ impl KafkaCandidate {
         let topic = format!("{topic}{TOPIC_SUFFIX}");
         topics::ensure_role(cluster, &topic)?;
         let session = cluster.options().role_session_timeout;
-        let consumer: BaseConsumer<Listener> = reader::config(cluster.options(), QUEUE_KIBIBYTES)
+        let consumer: BaseConsumer<Listener> = consumer::config(cluster.options(), QUEUE_KIBIBYTES)
             .set("group.id", format!("{GROUP_PREFIX}{role}"))
             .set("auto.offset.reset", "latest")
             .set("partition.assignment.strategy", "cooperative-sticky")
