@@ -38,6 +38,12 @@ impl Scanner {
         })
     }
 
+    /// Sets how long the log may be silent in the middle of the scan before reading it fails [default: 30 s].
+    pub fn bear_silence(&mut self, silence: Duration) {
+        self.blocks.bear_silence(silence);
+        self.transactions.bear_silence(silence);
+    }
+
     /// The next chain event, with its offset in the blocks topic; `None` at the end that the log had when the scan was
     /// opened, or extended last. Transactions of the event before that were not read are read now, and checked.
     ///

@@ -12,7 +12,7 @@ pub(super) const FETCH_BYTES: usize = 256 * 1024;
 /// How long one read may wait.
 const READ_WAIT: Duration = Duration::from_millis(50);
 
-/// How long a log may be silent where it has neither given a record, nor gone on, nor come to its end.
+/// How long a log may be silent where it has neither given a record, nor gone on, nor come to its end, unless more is borne.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// How long a record that is committed may take to come. On Kafka a commit becomes visible partition by partition.
@@ -28,6 +28,7 @@ pub(super) struct Stream {
     from: i64,
     ahead: i64,
     fetch_bytes: usize,
+    silence: Duration,
     /// The end that was asked for since the reader was opened or sought: what it knows of its end may be older than any
     /// later one.
     horizon: Option<i64>,
@@ -56,6 +57,7 @@ impl Stream {
             from: start.offset,
             ahead: start.offset,
             fetch_bytes: FETCH_BYTES,
+            silence: SILENCE,
             horizon: None,
         }
     }
@@ -63,6 +65,11 @@ impl Stream {
     /// Sets how much to read ahead, for reads that will not go on where they end.
     pub(super) fn fetch(&mut self, bytes: usize) {
         self.fetch_bytes = bytes.clamp(4 * 1024, FETCH_BYTES);
+    }
+
+    /// Sets how long the log may be silent before a read fails.
+    pub(super) fn bear_silence(&mut self, silence: Duration) {
+        self.silence = silence;
     }
 
     /// The next offset that may hold a record not taken yet.
@@ -116,7 +123,7 @@ impl Stream {
             if self.has_come(offset)? || !is_unfinished {
                 return Ok(());
             }
-            if started.elapsed() > SILENCE {
+            if started.elapsed() > self.silence {
                 return Err(self.failed("a transaction there has not ended".into()));
             }
         }
@@ -158,8 +165,9 @@ impl Stream {
         self.horizon = self.horizon.max(Some(end));
         let started = Instant::now();
         while !self.read()? && !self.reader.is_at_end() {
-            if self.reader.moved().map_or(started, |moved| moved.max(started)).elapsed() > SILENCE {
-                return Err(self.failed(format!("the log has been silent for {} s", SILENCE.as_secs())));
+            if self.reader.moved().map_or(started, |moved| moved.max(started)).elapsed() > self.silence {
+                let reason = format!("the log has been silent for {} s", self.silence.as_secs());
+                return Err(self.failed(reason));
             }
         }
         Ok(())

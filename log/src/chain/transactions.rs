@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
 
 use sluice_schemas::{ChainEvent, PartitionRange, TransactionEvent};
 
@@ -67,6 +68,10 @@ impl TransactionReader {
         let streams = Stream::open_all(&*chain.log, &from)?;
         let lanes = streams.into_iter().map(|stream| Lane { stream, placed: false }).collect();
         Ok(Self { chain, lanes, order, current: None })
+    }
+
+    pub(super) fn bear_silence(&mut self, silence: Duration) {
+        self.lanes.iter_mut().for_each(|lane| lane.stream.bear_silence(silence));
     }
 
     /// The transactions of one chain event, in block order. Not driven to its end, the rest is skipped.

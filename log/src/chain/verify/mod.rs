@@ -34,6 +34,10 @@ const LEFTOVER_LOOKS: u32 = 10;
 /// How long to wait between two looks.
 const LEFTOVER_WAIT: Duration = Duration::from_millis(200);
 
+/// How long the log may be silent in the middle of an audit: brokers start again in that time, and an audit of hours that
+/// gave up would begin anew.
+const SILENCE: Duration = Duration::from_secs(120);
+
 /// A promise of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
@@ -170,6 +174,7 @@ impl ChainLog {
             summary: Summary::default(),
         };
         let mut scanner = self.scan(from_sequence)?;
+        scanner.bear_silence(SILENCE);
         audit.events(&mut scanner)?;
         audit.leftovers(&mut scanner, &ends)?;
         Ok(audit.summary)
