@@ -58,8 +58,8 @@ transaction.state.log.num.partitions=10
 share.coordinator.state.topic.replication.factor=$n
 share.coordinator.state.topic.min.isr=$isr
 group.initial.rebalance.delay.ms=0
-# What sends no heartbeat for that long is fenced and leads nothing: quick where others take over, long where none can and a disk that stands
-# still would fence a healthy node.
+# What sends no heartbeat for that long is fenced and leads nothing: quick where others take over, long where none can and a busy
+# machine would fence a healthy node.
 broker.session.timeout.ms=$((NODES == 1 ? 60000 : 3000))
 broker.heartbeat.interval.ms=500
 # a transaction past its timeout is aborted within 1 s of it, not 10 s

@@ -1,6 +1,7 @@
 //! The one writer: a transactional producer that foretells where its records will be.
 
 mod delivery;
+mod flush;
 mod trouble;
 
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tracing::{debug, warn};
 
-use self::delivery::{Deliveries, take_in};
+use self::delivery::{Deliveries, REPORTS_PAUSE, take_in};
+use self::flush::{BATCH_BYTES, Flush, Unreported};
 use super::cluster::Cluster;
 use super::fault;
 use super::ledger::{End, Ledger, Slot};
@@ -25,12 +27,8 @@ use crate::{AppendedRange, Class, Ending, Error, NewRecord, Result, StartAt, Wri
 const SEND_QUEUE_KIBIBYTES: usize = 64 * 1024;
 /// Records that may wait for the brokers: each costs some 200 bytes beside its own.
 const SEND_QUEUE_RECORDS: usize = 200_000;
-/// How long a partition's batch may wait for more records. A live commit waits for it; while much is sent, batches fill
-/// behind those that are on their way.
-const LINGER: Duration = Duration::from_micros(500);
-/// Bytes of a partition's records that are compressed together, give or take the last one. To read one record, a reader
-/// fetches and decompresses all of them.
-const BATCH_BYTES: usize = 256 * 1024;
+/// A batch that has not become full is sent when a quarter of `delivery-timeout` has gone by, or a flush comes first.
+const LINGERS: u32 = 4;
 /// Delivery reports are taken in after this many records at the latest.
 const POLL_EVERY_RECORDS: u32 = 64;
 /// What a wait for deliveries is given beyond the time after which librdkafka gives a record up.
@@ -66,6 +64,7 @@ pub(super) struct KafkaWriter {
     transactional_id: String,
     producer: BaseProducer<Deliveries>,
     ledger: Ledger,
+    unreported: Unreported,
     state: State,
     unpolled: u32,
     /// What is committed, but was not seen to be.
@@ -84,6 +83,7 @@ impl KafkaWriter {
             transactional_id: transactional_id.to_owned(),
             producer,
             ledger: Ledger::default(),
+            unreported: Unreported::default(),
             state: State::Idle,
             unpolled: 0,
             unseen: Vec::new(),
@@ -146,15 +146,17 @@ impl KafkaWriter {
     fn hand_over(&mut self, slot: Slot, record: &NewRecord<'_>, mut message: Message<'_>) -> Result<()> {
         // Records that wait are given up by librdkafka after delivery-timeout, so that there is room again.
         let deadline = Instant::now() + self.cluster.options().delivery_timeout + FLUSH_GRACE;
+        let mut flush = Flush::late();
         while let Err((error, back)) = self.producer.send(message) {
             if error.rdkafka_error_code() != Some(Code::QueueFull) || Instant::now() >= deadline {
                 self.check_deliveries()?;
                 return Err(self.send_error(record, &error));
             }
             message = back;
-            take_in(&self.producer);
+            flush.step(&self.producer);
         }
         self.ledger.record(slot);
+        self.unreported.add(slot, record.key.len() + record.value.len());
         self.unpolled += 1;
         if self.unpolled >= POLL_EVERY_RECORDS {
             self.unpolled = 0;
@@ -166,6 +168,7 @@ impl KafkaWriter {
     /// Waits until every record has been stored, or one has failed.
     fn flush(&mut self) -> Result<()> {
         let deadline = Instant::now() + self.cluster.options().delivery_timeout + FLUSH_GRACE;
+        let mut flush = self.unreported.flush();
         while self.producer.in_flight_count() > 0 {
             self.check_deliveries()?;
             if Instant::now() >= deadline {
@@ -176,8 +179,9 @@ impl KafkaWriter {
                     class: Class::Abort,
                 });
             }
-            take_in(&self.producer);
+            flush.step(&self.producer);
         }
+        self.unreported.clear();
         self.check_deliveries()
     }
 
@@ -241,7 +245,9 @@ impl KafkaWriter {
         let result = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Acquire) {
-                    take_in(producer);
+                    if !take_in(producer) {
+                        std::thread::sleep(REPORTS_PAUSE);
+                    }
                 }
             });
             let result = loop {
@@ -363,6 +369,7 @@ impl Writer for KafkaWriter {
         self.abort_within(self.cluster.options().delivery_timeout)?;
         self.state = State::Idle;
         self.ledger.aborted();
+        self.unreported.clear();
         self.producer.context().clear();
         Ok(())
     }
@@ -393,7 +400,7 @@ fn config(options: &Options, transactional_id: &str) -> rdkafka::ClientConfig {
         .set("acks", "all")
         .set("enable.idempotence", "true")
         .set("compression.type", options.compression())
-        .set("linger.ms", (LINGER.as_secs_f64() * 1e3).to_string())
+        .set("linger.ms", (options.delivery_timeout / LINGERS).as_millis().to_string())
         .set("batch.size", BATCH_BYTES.to_string())
         .set("message.max.bytes", options.batch_bytes().to_string())
         .set("batch.num.messages", "100000")

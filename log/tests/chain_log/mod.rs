@@ -80,6 +80,12 @@ impl TestLog {
         }
     }
 
+    /// Takes over from itself. Where a writer on Kafka has not written before, it knows no offsets, and so a mark has stored
+    /// what was sent.
+    pub(crate) fn take_over(&mut self) {
+        self.writer = self.chain.log.writer(&self.chain.topics.prefix).unwrap();
+    }
+
     /// A log of blocks with one to some transactions, of which one is chunked, and two reorgs.
     pub(crate) fn sound() -> Self {
         Self::new().with_a_sound_chain()
@@ -159,6 +165,7 @@ impl TestLog {
         let topic = self.chain.topics.blocks.clone();
         self.send(&topic, 0, event.hash.as_byte_array(), &event);
         if let Some(hook) = self.before_commit.take() {
+            self.writer.mark().unwrap();
             hook();
         }
         self.writer.commit().unwrap();
@@ -176,6 +183,7 @@ impl TestLog {
         for (position, transaction) in (0..).zip(&block.transactions) {
             self.send_transaction(&transaction_event(&block.event, position, transaction));
         }
+        self.writer.mark().unwrap();
         before_abort();
         self.writer.abort().unwrap();
     }

@@ -14,7 +14,7 @@ use crate::kafka::ledger::{Learnt, Ticket};
 use crate::kafka::listener::{Listener, lock};
 
 /// Rest of a wait that finds no reports to take in.
-const REPORTS_PAUSE: Duration = Duration::from_micros(500);
+pub(super) const REPORTS_PAUSE: Duration = Duration::from_micros(500);
 
 /// What went wrong with a record after `send` had taken it.
 #[derive(Clone, Debug)]
@@ -86,12 +86,17 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// Takes in the reports that are there, and rests where there are none. Not by a poll that waits: rdkafka's goes on until
-/// its time is over, and below a millisecond it spins, which took a core from the thread that sends.
-pub(super) fn take_in(producer: &BaseProducer<Deliveries>) {
+/// Takes in the reports that are there; says whether there were any. Not by a poll that waits: rdkafka's goes on until its
+/// time is over, and below a millisecond it spins, which took a core from the thread that sends.
+pub(super) fn take_in(producer: &BaseProducer<Deliveries>) -> bool {
     let before = producer.in_flight_count();
-    producer.poll(Duration::ZERO);
-    if producer.in_flight_count() == before {
-        std::thread::sleep(REPORTS_PAUSE);
+    let mut left = before;
+    loop {
+        producer.poll(Duration::ZERO);
+        let now = producer.in_flight_count();
+        if now >= left {
+            return left != before;
+        }
+        left = now;
     }
 }
