@@ -58,13 +58,13 @@ fn a_writer_that_waits_for_a_silent_broker_takes_no_processor() {
     writer.begin().unwrap();
     writer.send(&record).unwrap();
     writer.mark().unwrap();
-    cluster.signal("1", "STOP");
+    cluster.signal("1", "-STOP");
     (0..RECORDS.0).for_each(|_| writer.send(&record).unwrap());
     let sent = ticks_while_still();
     std::thread::scope(|scope| {
         let committed = scope.spawn(|| writer.commit());
         let committing = ticks_while_still();
-        cluster.signal("1", "CONT");
+        cluster.signal("1", "-CONT");
         committed.join().unwrap().unwrap();
         assert!(sent <= MOST_TICKS && committing <= MOST_TICKS, "{sent} and {committing} ticks in {STILL:?}");
     });

@@ -22,8 +22,8 @@ const STREAM_QUEUE_KIBIBYTES: usize = 32 * 1024;
 const PARTITION_QUEUE_KIBIBYTES: usize = 2 * 1024;
 /// Bytes of one fetch for each of them.
 const PARTITION_FETCH_BYTES: usize = 16 * 1024;
-/// How long a broker may keep a fetch of partitions that are read at their own pace, and for which there is nothing. Only a fetch that comes back empty shows that a partition has
-/// come to its end, and what is read on to the end waits for that.
+/// How long a broker may keep a fetch of partitions that are read at their own pace, and for which there is nothing. Only a
+/// fetch that comes back empty shows that a partition has come to its end, and what is read on to the end waits for that.
 const PARTITION_FETCH_WAIT: Duration = Duration::from_millis(40);
 /// How often librdkafka tells how far it has fetched.
 const STATISTICS_INTERVAL: Duration = Duration::from_secs(3);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tracing::{debug, warn};
@@ -143,17 +143,9 @@ impl KafkaWriter {
             .key(record.key)
     }
 
-    fn hand_over(&mut self, slot: Slot, record: &NewRecord<'_>, mut message: Message<'_>) -> Result<()> {
-        // Records that wait are given up by librdkafka after delivery-timeout, so that there is room again.
-        let deadline = Instant::now() + self.cluster.options().delivery_timeout + FLUSH_GRACE;
-        let mut flush = Flush::late();
-        while let Err((error, back)) = self.producer.send(message) {
-            if error.rdkafka_error_code() != Some(Code::QueueFull) || Instant::now() >= deadline {
-                self.check_deliveries()?;
-                return Err(self.send_error(record, &error));
-            }
-            message = back;
-            flush.step(&self.producer);
+    fn hand_over(&mut self, slot: Slot, record: &NewRecord<'_>, message: Message<'_>) -> Result<()> {
+        if let Err((error, message)) = self.producer.send(message) {
+            self.hand_over_late(record, error, message)?;
         }
         self.ledger.record(slot);
         self.unreported.add(slot, record.key.len() + record.value.len());
@@ -163,6 +155,27 @@ impl KafkaWriter {
             self.producer.poll(Duration::ZERO);
         }
         Ok(())
+    }
+
+    /// Hands over a record that librdkafka has refused, once there is room.
+    fn hand_over_late(
+        &mut self,
+        record: &NewRecord<'_>,
+        mut error: KafkaError,
+        mut message: Message<'_>,
+    ) -> Result<()> {
+        // Records that wait are given up by librdkafka after delivery-timeout, so that there is room again.
+        let deadline = Instant::now() + self.cluster.options().delivery_timeout + FLUSH_GRACE;
+        let mut flush = Flush::late();
+        while error.rdkafka_error_code() == Some(Code::QueueFull) && Instant::now() < deadline {
+            flush.step(&self.producer);
+            match self.producer.send(message) {
+                Ok(()) => return Ok(()),
+                Err(again) => (error, message) = again,
+            }
+        }
+        self.check_deliveries()?;
+        Err(self.send_error(record, &error))
     }
 
     /// Waits until every record has been stored, or one has failed.

@@ -125,12 +125,12 @@ impl Cluster {
         );
     }
 
-    /// Stops a node where it is, and lets it go on: `STOP`, `CONT`.
+    /// Stops a node where it is, and lets it go on: `-STOP`, `-CONT`.
     #[track_caller]
     pub(crate) fn signal(&self, node: &str, signal: &str) {
         let output = self.command("pid", &[node]).output().unwrap();
         let pid = String::from_utf8(output.stdout).unwrap();
-        let sent = Command::new("kill").args(["-s", signal, pid.trim()]).status().unwrap();
+        let sent = Command::new("kill").args([signal, pid.trim()]).status().unwrap();
         assert!(sent.success(), "{signal} to node {node}");
     }
 

@@ -28,8 +28,6 @@ const LONGEST_QUIET: Duration = Duration::from_secs(1);
 pub(super) struct Unreported {
     /// Bytes by slot.
     bytes: Vec<usize>,
-    /// Whether a partition has had a batch to send.
-    sends: bool,
 }
 
 impl Unreported {
@@ -39,18 +37,20 @@ impl Unreported {
             self.bytes.resize(slot + 1, 0);
         }
         self.bytes[slot] += bytes;
-        self.sends |= self.bytes[slot] >= BATCH_BYTES;
     }
 
     /// Everything has been reported.
     pub(super) fn clear(&mut self) {
         self.bytes.fill(0);
-        self.sends = false;
     }
 
     /// Begins to have all of it sent.
     pub(super) fn flush(&self) -> Flush {
-        if self.sends { Flush::new(QUIET, Left::Batches) } else { Flush::new(Duration::ZERO, Left::Rests) }
+        if self.bytes.iter().any(|bytes| *bytes >= BATCH_BYTES) {
+            Flush::new(QUIET, Left::Batches)
+        } else {
+            Flush::new(Duration::ZERO, Left::Rests)
+        }
     }
 }
 
@@ -59,8 +59,10 @@ impl Unreported {
 enum Left {
     /// Less than a batch of each partition: they go one after another as there is room, and none waits for another.
     Rests,
-    /// Batches, which librdkafka sends by itself, and then their rests.
+    /// Batches, which librdkafka sends by itself.
     Batches,
+    /// What is left of them.
+    RestsOfBatches,
     /// More comes; rests may wait.
     More,
 }
@@ -73,8 +75,6 @@ pub(super) struct Flush {
     left: Left,
     /// When reports came last, or rests were sent.
     heard: Instant,
-    /// Whether rests have been sent.
-    asked: bool,
 }
 
 impl Flush {
@@ -84,7 +84,7 @@ impl Flush {
     }
 
     fn new(quiet: Duration, left: Left) -> Self {
-        Self { quiet, left, heard: Instant::now(), asked: false }
+        Self { quiet, left, heard: Instant::now() }
     }
 
     /// Takes in the reports that are there. Where there are none, has rests sent or waits. Returns within milliseconds.
@@ -102,15 +102,15 @@ impl Flush {
     fn answered(&mut self) {
         self.heard = Instant::now();
         // There is room for the next rests.
-        if self.left == Left::Batches && self.asked {
+        if self.left == Left::RestsOfBatches {
             self.quiet = Duration::ZERO;
         }
     }
 
     fn sent(&mut self) {
         self.heard = Instant::now();
-        self.asked = true;
-        if self.left == Left::Batches {
+        if matches!(self.left, Left::Batches | Left::RestsOfBatches) {
+            self.left = Left::RestsOfBatches;
             self.quiet = (self.quiet * 2).clamp(QUIET, LONGEST_QUIET);
         }
     }
